@@ -73,7 +73,7 @@ std::string plain_number(std::string& text) {
 
 CLI::Validator integer_from(int64_t least, int64_t most) {
   // A maximum that no one has in mind is named only where it is exceeded.
-  const bool is_open = most >= kLargestSize;
+  const bool is_open = most >= kMaxSize;
   const auto expected = is_open ? fmt::format("an integer of at least {}", least)
                                 : fmt::format("an integer from {} to {}", least, most);
   return {[=](std::string& text) {
@@ -124,7 +124,7 @@ void add_threads_option(CLI::App& command, int64_t& threads) {
       .add_option("--threads", threads,
                   "CPU threads at most; 0: as many as LibTorch takes. Never more than the "
                   "processors that may be used")
-      ->check(integer_from(0, kMostThreads));
+      ->check(integer_from(0, kMaxThreads));
 }
 
 void use_most_threads(int64_t threads) {

@@ -64,7 +64,7 @@ std::vector<const CLI::Option*> add_price_options(CLI::App& command, OptionPrice
   auto* rounds = command
                      .add_option("--rounds", prices.rounds,
                                  "with --try or --preset: how often each is measured, in turns")
-                     ->check(integer_from(1, kLargestSize));
+                     ->check(integer_from(1, kMaxSize));
   auto* json =
       command.add_flag("--json", prices.json, "print the table of --try or --preset as JSON");
   return {tries, presets, rounds, json};
@@ -261,15 +261,15 @@ void add_bench(CLI::App& app) {
                                      "with --inputs: further arguments as a JSON object");
   kwargs->needs(inputs);
   command->add_option("--batch", options->batch, "sequences")
-      ->check(integer_from(1, kLargestSize))
+      ->check(integer_from(1, kMaxSize))
       ->excludes(inputs);
   auto* seq = command->add_option("--seq", options->seq, "tokens of a training sequence")
-                  ->check(integer_from(1, kLargestSize))
+                  ->check(integer_from(1, kMaxSize))
                   ->excludes(inputs);
   auto* prompt = command->add_option("--prompt", options->prompt, "tokens of a prompt")
-                     ->check(integer_from(1, kLargestSize));
+                     ->check(integer_from(1, kMaxSize));
   auto* tokens = command->add_option("--tokens", options->tokens, "tokens to generate")
-                     ->check(integer_from(1, kLargestSize));
+                     ->check(integer_from(1, kMaxSize));
   auto* sampling = command->add_option(
       "--sampling", options->sampling,
       "generate: how tokens are drawn, as a JSON object; {\"temperature\": 1, \"top_k\": 50}");
@@ -277,9 +277,9 @@ void add_bench(CLI::App& app) {
   command
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
-      ->check(integer_from(1, kLargestSize));
+      ->check(integer_from(1, kMaxSize));
   auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
-                      ->check(integer_from(0, kLargestSize));
+                      ->check(integer_from(0, kMaxSize));
   add_threads_option(*command, options->threads);
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")

@@ -144,13 +144,13 @@ RunReturn train_as_child(Runs& runs, const RunTask& task, const fs::path& tokens
 
 /// How long a token takes to decode, for one sequence, as `bench generate` measures it.
 std::optional<double> decoding_as_child(const fs::path& run_file) {
-  constexpr int64_t kMostTokens = 64;
+  constexpr int64_t kMaxTokens = 64;
   const auto run = read_json_file(run_file.string());
   const auto& data = run.at("data");
   if (!data.contains("seq_len") || !data["seq_len"].is_number_integer()) return std::nullopt;
   const auto length = data["seq_len"].get<int64_t>();
   const auto prompt = std::max<int64_t>(1, length / 4),
-             tokens = std::min(kMostTokens, length - prompt);
+             tokens = std::min(kMaxTokens, length - prompt);
   if (tokens < 1) return std::nullopt;
   const auto& train = run.at("train");
   std::vector<std::string> arguments{"bench",       "generate",

@@ -458,7 +458,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--tokenizer", options->tokenizer,
                       "bytes or a sentencepiece .model file, for a model that has none");
   command->add_option("--tokens", options->options.seq_len, "tokens to write at most")
-      ->check(integer_from(0, kLargestSize));
+      ->check(integer_from(0, kMaxSize));
   add_decoding(*command, *options);
   add_optional(*command, "--eos", options->options.eos_token, "token that ends the text");
   command->add_option("--stop", options->stop,

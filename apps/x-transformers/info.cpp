@@ -26,7 +26,7 @@ namespace x_transformers {
 namespace {
 
 constexpr int64_t kFloatBytes = 4;
-constexpr int64_t kMostProcesses = 1'000'000;
+constexpr int64_t kMaxProcesses = 1'000'000;
 
 struct InfoCommand {
   std::string path;
@@ -303,18 +303,18 @@ void add_info(CLI::App& app) {
   command->add_option("model,--config", options->path,
                       "model file, run file, or folder of a run, with or without --config");
   command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
-      ->check(integer_from(1, kLargestSize));
+      ->check(integer_from(1, kMaxSize));
   command
       ->add_option("--processes", options->processes,
                    "say what each of this many processes that train the model keeps in memory, "
                    "without activations")
-      ->check(integer_from(1, kMostProcesses));
+      ->check(integer_from(1, kMaxProcesses));
   command
       ->add_option_function<int64_t>(
           "--gpus", [options](const int64_t& gpus) { options->gpus = gpus; },
           "say what each of this many GPUs would keep in memory, in fp32 and in bf16, without "
           "activations (training on several GPUs is not built yet)")
-      ->check(integer_from(1, kMostProcesses));
+      ->check(integer_from(1, kMaxProcesses));
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");

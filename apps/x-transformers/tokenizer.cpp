@@ -95,7 +95,7 @@ void add_vocabulary_training(CLI::App& group) {
   command->add_option("input", options->input, "text files, or folders of them")->required();
   command->add_option("--out,--output", options->output, "the .model file to write");
   command->add_option("--vocab-size", options->vocab_size, "tokens in the vocabulary")
-      ->check(integer_from(1, kLargestVocabulary));
+      ->check(integer_from(1, kMaxVocabulary));
   command->add_option("--model-type", options->model_type, "unigram or bpe")
       ->check(one_of({"unigram", "bpe"}));
   command
@@ -109,7 +109,7 @@ void add_vocabulary_training(CLI::App& group) {
   command->add_option("--max-lines", options->max_lines, "lines to learn from; 0: all")
       ->check(integer_from(0));
   command->add_option("--threads", options->threads, "threads to learn with")
-      ->check(integer_from(1, kMostLearningThreads));
+      ->check(integer_from(1, kMaxLearningThreads));
   command->callback([options] {
     require_output("--out", options->output, all_files(options->input));
     spelled(as_flags({"vocab_size"}), [&] { train_sentencepiece(*options); });

@@ -221,9 +221,9 @@ bool is_launcher(const LaunchOptions& launch) {
 
 /// Each process holds the model, and they take turns where there are more of them than processors.
 void check_processes(int64_t processes) {
-  constexpr int64_t kMostOfEachProcessor = 4, kAlwaysTaken = 8;
+  constexpr int64_t kMaxOfEachProcessor = 4, kAlwaysTaken = 8;
   const int64_t cpus = usable_cpus();
-  const auto most = std::max(kAlwaysTaken, kMostOfEachProcessor * cpus);
+  const auto most = std::max(kAlwaysTaken, kMaxOfEachProcessor * cpus);
   expect(processes <= most, at("--processes"), processes,
          "at most {}, as {} processors may be used", most, cpus);
 }

@@ -10,7 +10,7 @@ namespace {
 
 class FewRowsTest : public EachIsa {};
 
-constexpr int64_t kMostRows = 9;  // two groups of four, and one
+constexpr int64_t kMaxRows = 9;  // two groups of four, and one
 
 double value_of(float x) { return x; }
 double value_of(BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
@@ -69,7 +69,7 @@ template <class T>
 void expect_exact() {
   for (const int64_t k : {1, 7, 16, 33, 384}) {
     for (const int64_t n : {1, 3, 64, 257}) {
-      for (int64_t m = 1; m <= kMostRows; ++m)
+      for (int64_t m = 1; m <= kMaxRows; ++m)
         EXPECT_LT(error_of<T>(m, n, k, n % 2 == 1), 5e-7) << m << " x " << n << " x " << k;
     }
   }

@@ -355,9 +355,9 @@ TEST(MeantInstead, ContextualPositionsWithCrossAttend) {
 // m falls with |p - m|.
 TEST(MeantInstead, ContextualPositionsWithSoftOneHot) {
   const torch::NoGradGuard no_grad;
-  constexpr int64_t kMost = 4;
+  constexpr int64_t kMax = 4;
   constexpr double kTemperature = 0.05;
-  CoPE cope({.dim = kDimHead, .heads = 1, .max_pos = kMost, .soft_onehot = true});
+  CoPE cope({.dim = kDimHead, .heads = 1, .max_pos = kMax, .soft_onehot = true});
   cope.parameters()[0].normal_();
   const auto learned = cope.parameters()[0];
   const auto q = some({1, 1, kTokens, kDimHead}), scores = some({1, 1, kTokens, kTokens});
@@ -365,9 +365,9 @@ TEST(MeantInstead, ContextualPositionsWithSoftOneHot) {
   for (int64_t i = 0; i < kTokens; ++i) {
     for (int64_t j = 0; j < kTokens; ++j) {
       const auto gates = scores[0][0][i].narrow(0, j, kTokens - j).sigmoid();
-      const auto position = std::min(gates.sum().item<double>(), kMost - 1.0);
+      const auto position = std::min(gates.sum().item<double>(), kMax - 1.0);
       const auto weights =
-          ((at::arange(kMost, at::kFloat) - position).abs() / -kTemperature).softmax(0);
+          ((at::arange(kMax, at::kFloat) - position).abs() / -kTemperature).softmax(0);
       expected[i][j] = (weights * at::mv(learned, q[0][0][i])).sum();
     }
   }

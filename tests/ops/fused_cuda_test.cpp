@@ -585,7 +585,7 @@ TEST_F(FusedOnCuda, LinearLayersOfFewRowsOfQuantizedWeights) {
             expect_as_near({wide(got[i])}, {wide(linear_reference(x, weights[i], b))},
                            {linear_reference(wide(x), expanded[i], wide(b))}, type);
           }
-          if (x.numel() * x.element_size() > kernels::kMostFewCudaBytesNormalised) continue;
+          if (x.numel() * x.element_size() > kernels::kMaxFewCudaBytesNormalised) continue;
           LinearEnds ends{.norm = RowNorm{RowNorm::Kind::rms, gamma, 1.0},
                           .activation = Activation::silu,
                           .gated = true,
@@ -647,7 +647,7 @@ TEST_F(FusedOnCuda, LinearLayersWithWhatStandsAround) {
                        << rows << " x " << dim << " to " << outputs << ", case " << &ends - all);
           const auto wide = [](const at::Tensor& t) { return t.to(at::kDouble); };
           for (const auto& b : {bias, at::Tensor()}) {
-            if (ends.norm && x.numel() * x.element_size() > kernels::kMostFewCudaBytesNormalised)
+            if (ends.norm && x.numel() * x.element_size() > kernels::kMaxFewCudaBytesNormalised)
               continue;
             const auto got = linear_with_ends_on("cuda", x, weight, b, ends);
             expect_as_near({wide(got)}, {wide(linear_with_ends_reference(x, weight, b, ends))},

@@ -28,7 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMostSeeds = 1000;  // more tell nothing new
+constexpr int64_t kMaxSeeds = 1000;  // more tell nothing new
 
 /// The user has stopped the comparison.
 struct Stopped {};
@@ -40,8 +40,8 @@ class ComparisonWork {
       : options_(options), parts_(parts), report_(report) {}
 
   ComparisonResult run() {
-    expect(options_.seeds > 0 && options_.seeds <= kMostSeeds, at("seeds"), options_.seeds,
-           "1 to {}", kMostSeeds);
+    expect(options_.seeds > 0 && options_.seeds <= kMaxSeeds, at("seeds"), options_.seeds,
+           "1 to {}", kMaxSeeds);
     require(!options_.variants.empty(), at("variants"), "none is given");
     expect(options_.jobs > 0, at("jobs"), options_.jobs, "1 or more");
     require(!options_.stop_early || options_.seeds > 1, among({"stop_early", "seeds"}),
@@ -397,8 +397,8 @@ class ComparisonWork {
   }
 
   int64_t steps_of_turn() const {
-    constexpr int64_t kLeast = 10, kMost = 50;
-    return std::clamp(base_.result.steps / 20, kLeast, kMost);
+    constexpr int64_t kMin = 10, kMax = 50;
+    return std::clamp(base_.result.steps / 20, kMin, kMax);
   }
 
   fs::path folder_of_turn(int64_t round) const {
@@ -407,14 +407,14 @@ class ComparisonWork {
 
   /// Whether a turn of the base costs little beside the runs since the last one, or is there.
   bool is_turn_due(int64_t round) const {
-    constexpr double kMostOfRuns = 0.02;
+    constexpr double kMaxShareOfRuns = 0.02;
     const auto seconds = base_.result.runs.front().total_seconds.value_or(0);
     const auto steps = static_cast<double>(steps_of_turn());
     std::error_code ignored;
     if (fs::exists(folder_of_turn(round), ignored)) return true;
     const auto cost =
         startup_.value_or(0) + seconds / static_cast<double>(base_.result.steps) * steps;
-    return cost <= kMostOfRuns * seconds_since_turn_;
+    return cost <= kMaxShareOfRuns * seconds_since_turn_;
   }
 
   /// Targets a second of the base, now.

@@ -251,8 +251,8 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
 }  // namespace
 
 bool has_steady_speed(const ComparisonResult& result) {
-  constexpr double kMostVariation = 2;
-  return variation_of_speed(result) <= kMostVariation;
+  constexpr double kMaxVariation = 2;
+  return variation_of_speed(result) <= kMaxVariation;
 }
 
 std::string verdict_words(const VariantResult& variant) {

@@ -16,9 +16,9 @@ namespace {
 /// Widths are multiples of it: a power of two that the base's width has, at most 8, and no more
 /// than some 3 % of it.
 int64_t step_of(int64_t width) {
-  constexpr int64_t kMost = 8, kShare = 32;
+  constexpr int64_t kMax = 8, kShare = 32;
   int64_t step = 1;
-  while (step < kMost && width % (2 * step) == 0 && 2 * step * kShare <= width) step *= 2;
+  while (step < kMax && width % (2 * step) == 0 && 2 * step * kShare <= width) step *= 2;
   return step;
 }
 
@@ -54,7 +54,7 @@ std::vector<std::string> width_keys(const Json& run) {
 
 std::optional<AdjustedWidth> fit_width(Json& run, double size,
                                        const std::function<double(const Json& run)>& size_of) {
-  constexpr double kNear = 1e-3, kLargest = 64;
+  constexpr double kNear = 1e-3, kMax = 64;
   const auto keys = width_keys(run);
   const auto before = value_at(run, keys).get<int64_t>();
   const auto step = step_of(before);
@@ -74,7 +74,7 @@ std::optional<AdjustedWidth> fit_width(Json& run, double size,
   while (size_at(high) < size) {
     low = high;
     high *= 2;
-    require(static_cast<double>(high) <= kLargest * static_cast<double>(before), at("equal"),
+    require(static_cast<double>(high) <= kMax * static_cast<double>(before), at("equal"),
             "no width makes the model as large as the base");
   }
   while (high - low > step) {

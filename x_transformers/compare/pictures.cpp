@@ -132,14 +132,14 @@ std::vector<CostPoint> cost_points(const ComparisonResult& result) {
 
 /// Names the points that no other one beats in both, and the lowest losses.
 void name_points(std::vector<CostPoint>& points) {
-  constexpr size_t kMost = 6;
+  constexpr size_t kMax = 6;
   for (auto& point : points) {
     const bool is_beaten = std::any_of(points.begin(), points.end(), [&](const auto& other) {
       return other.loss < point.loss && other.cost < point.cost;
     });
     point.is_named |= !is_beaten;
   }
-  for (size_t i = 0; i < std::min(points.size(), kMost); ++i) points[i].is_named = true;
+  for (size_t i = 0; i < std::min(points.size(), kMax); ++i) points[i].is_named = true;
 }
 
 /// The highest loss that is drawn in its place: one far above most would make one line of them.

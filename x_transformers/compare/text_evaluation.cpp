@@ -148,7 +148,7 @@ class Sums {
 
 TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t seq_len,
                                int64_t worst, const at::Device& device) {
-  constexpr int64_t kMostLogits = int64_t{1} << 25, kUsualVocabulary = 256;
+  constexpr int64_t kMaxLogits = int64_t{1} << 25, kUsualVocabulary = 256;
   require(tokens.size(0) > 1, "the text is too short: at least two tokens are needed");
   auto& predictor = predictor_of(model);
   const auto input = model.predicted_tensor();
@@ -161,7 +161,7 @@ TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t s
     const int64_t length = whole > 0 ? seq_len : targets - first;
     // One sequence shows how many logits there are.
     const int64_t fitting =
-        first == 0 ? 1 : std::max<int64_t>(1, kMostLogits / (length * vocabulary));
+        first == 0 ? 1 : std::max<int64_t>(1, kMaxLogits / (length * vocabulary));
     const int64_t rows = std::clamp<int64_t>(whole, 1, std::min<int64_t>(fitting, 64));
     const auto sequences = tokens.slice(0, first, first + rows * length + 1)
                                .unfold(0, length + 1, length)

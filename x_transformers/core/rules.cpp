@@ -32,7 +32,7 @@ void require_positive(double value, const OptionPath& name) {
 
 void require_size(int64_t value, const OptionPath& name) {
   require_positive(value, name);
-  require_at_most(value, kLargestSize, name);
+  require_at_most(value, kMaxSize, name);
 }
 
 void require_size(const std::optional<int64_t>& value, const OptionPath& name) {
@@ -41,7 +41,7 @@ void require_size(const std::optional<int64_t>& value, const OptionPath& name) {
 
 void require_count(int64_t value, const OptionPath& name) {
   require_at_least(value, 0, name);
-  require_at_most(value, kLargestSize, name);
+  require_at_most(value, kMaxSize, name);
 }
 
 void require_count(const std::optional<int64_t>& value, const OptionPath& name) {
@@ -50,7 +50,7 @@ void require_count(const std::optional<int64_t>& value, const OptionPath& name) 
 
 void require_modules(int64_t value, const OptionPath& name) {
   require_positive(value, name);
-  require_at_most(value, kMostModules, name);
+  require_at_most(value, kMaxModules, name);
 }
 
 void require_modules(const std::optional<int64_t>& value, const OptionPath& name) {

@@ -10,9 +10,9 @@
 namespace x_transformers {
 
 /// Maximum of features, tokens, heads and the like: beyond any model; two multiply in 64 bits.
-inline constexpr int64_t kLargestSize = 100'000'000;
+inline constexpr int64_t kMaxSize = 100'000'000;
 /// Maximum of modules of a kind: beyond any model, and planned and built in reasonable time.
-inline constexpr int64_t kMostModules = 10'000;
+inline constexpr int64_t kMaxModules = 10'000;
 
 void require_at_least(int64_t value, int64_t least, const OptionPath& name);
 void require_at_least(const std::optional<int64_t>& value, int64_t least, const OptionPath& name);
@@ -21,13 +21,13 @@ void require_at_most(const std::optional<int64_t>& value, int64_t most, const Op
 void require_positive(int64_t value, const OptionPath& name);
 void require_positive(const std::optional<int64_t>& value, const OptionPath& name);
 void require_positive(double value, const OptionPath& name);
-/// A size: from 1 to kLargestSize.
+/// A size: from 1 to kMaxSize.
 void require_size(int64_t value, const OptionPath& name);
 void require_size(const std::optional<int64_t>& value, const OptionPath& name);
-/// A number of things, perhaps none: from 0 to kLargestSize.
+/// A number of things, perhaps none: from 0 to kMaxSize.
 void require_count(int64_t value, const OptionPath& name);
 void require_count(const std::optional<int64_t>& value, const OptionPath& name);
-/// How many modules of a kind there are: from 1 to kMostModules.
+/// How many modules of a kind there are: from 1 to kMaxModules.
 void require_modules(int64_t value, const OptionPath& name);
 void require_modules(const std::optional<int64_t>& value, const OptionPath& name);
 /// In [0, 1].

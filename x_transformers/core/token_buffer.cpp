@@ -9,13 +9,13 @@ namespace x_transformers {
 namespace {
 constexpr int64_t kSequenceDim = -2;
 // Of what may come, room for no more than these is made at once: the buffer grows as they come.
-constexpr int64_t kMostReserved = 16'384;
+constexpr int64_t kMaxReserved = 16'384;
 }  // namespace
 
 void TokenBuffer::grow(const at::Tensor& added, int64_t needed) {
   if (buffer_.defined() && buffer_.size(kSequenceDim) >= needed) return;
   auto shape = added.sizes().vec();
-  shape[shape.size() - 2] = std::max({needed, std::min(reserved_, kMostReserved),
+  shape[shape.size() - 2] = std::max({needed, std::min(reserved_, kMaxReserved),
                                       buffer_.defined() ? 2 * buffer_.size(kSequenceDim) : 0});
   auto larger = at::empty(shape, added.options());
   if (length_ > 0) larger.narrow(kSequenceDim, 0, length_).copy_(view());

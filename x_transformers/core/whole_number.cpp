@@ -6,8 +6,8 @@
 namespace x_transformers {
 
 std::optional<int64_t> whole_number(double number) {
-  constexpr double kLargest = 9007199254740992;
-  const bool is_whole = std::floor(number) == number && std::abs(number) < kLargest;
+  constexpr double kMax = 9007199254740992;
+  const bool is_whole = std::floor(number) == number && std::abs(number) < kMax;
   return is_whole ? std::optional(static_cast<int64_t>(number)) : std::nullopt;
 }
 

@@ -36,10 +36,10 @@ void at_least(const OptionPath& name, int64_t least, int64_t value) {
 
 void check_task(const DataOptions& options) {
   const auto& task = options.task;
-  constexpr int64_t kMost = 1'000'000;  // a batch of more has no room
+  constexpr int64_t kMax = 1'000'000;  // a batch of more has no room
   for (const auto& [name, value] :
        {std::pair{"length", task.length}, {"symbols", task.symbols}, {"arms", task.arms}})
-    expect(value <= kMost, at(OptionPath("task") / name), value, "{} or less", kMost);
+    expect(value <= kMax, at(OptionPath("task") / name), value, "{} or less", kMax);
   expect(is_one_of(kTasks, task.name), at(OptionPath("task") / "name"), task.name,
          "copy, parity or path_star");
   require(options.path.empty(), at("path"), "a task is made up and reads no file; leave out {}",

@@ -167,8 +167,8 @@ void require_no_chunk(const FileContents& file) {
     std::memcpy(&begin, file.bytes.data() + (1 + item) * sizeof begin, sizeof begin);
     return begin;
   };
-  constexpr size_t kLeast = 3 * sizeof(uint32_t);
-  if (file.bytes.size() < kLeast) return;
+  constexpr size_t kMin = 3 * sizeof(uint32_t);
+  if (file.bytes.size() < kMin) return;
   uint32_t items = 0;
   std::memcpy(&items, file.bytes.data(), sizeof items);
   const uint64_t header = (uint64_t{items} + 2) * sizeof(uint32_t);
@@ -290,10 +290,10 @@ SmallNumbers count_small_numbers(std::string_view bytes, uint16_t largest) {
 /// What the numbers are likely to be if, as uint16, every second one is at most `largest`, as the
 /// upper halves of wider numbers are; empty: they look right.
 std::string likely_dtype(std::string_view bytes, uint16_t largest) {
-  constexpr int64_t kLeastRows = 4;
+  constexpr int64_t kMinRows = 4;
   constexpr double kAlways = 0.9, kSometimes = 0.75;
   const auto small = count_small_numbers(bytes, largest);
-  if (small.rows < kLeastRows || small.share(1, 3) < kAlways || small.share(0, 2) > kSometimes)
+  if (small.rows < kMinRows || small.share(1, 3) < kAlways || small.share(0, 2) > kSometimes)
     return "";
   return small.share(2, 2) < kAlways ? "uint32 or int32" : "int64 or uint64";
 }
@@ -316,8 +316,8 @@ void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
            text("say with {} what they are: {}", option(dtype_option()), kTokenDtypes));
   }
   // Those of vocabularies beyond uint16, up to four times as large, are 0 to 3.
-  constexpr uint16_t kLargestUpper = 3;
-  for (const uint16_t largest : {uint16_t{0}, kLargestUpper}) {
+  constexpr uint16_t kMaxUpper = 3;
+  for (const uint16_t largest : {uint16_t{0}, kMaxUpper}) {
     const auto likely = likely_dtype(file.bytes, largest);
     if (likely.empty()) continue;
     refuse(text("read as uint16, every second token is {}: it is likely to hold {}",

@@ -401,10 +401,10 @@ class ShardWork {
 
   /// A file that takes `tokens` more.
   void make_room(int64_t tokens, const Document& document) {
-    constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // that a header can say
-    require(tokens <= kMost, at(encoding_.place_of(document)),
-            "is a document of {} tokens, expected at most {}", tokens, kMost);
-    if (shard_ && shard_->tokens() > kMost - tokens) finish_shard(document.place);
+    constexpr int64_t kMax = std::numeric_limits<int32_t>::max();  // that a header can say
+    require(tokens <= kMax, at(encoding_.place_of(document)),
+            "is a document of {} tokens, expected at most {}", tokens, kMax);
+    if (shard_ && shard_->tokens() > kMax - tokens) finish_shard(document.place);
     if (!shard_) shard_ = std::make_unique<Shard>(folder_.next_file(), encoding_.dtype);
   }
 

@@ -133,15 +133,15 @@ void validate(const SentencePieceTrainingOptions& options) {
   require(!options.output.empty(), "tokenizer train: no output file given");
   expect(options.model_type == "unigram" || options.model_type == "bpe", at("model_type"),
          options.model_type, "unigram or bpe");
-  expect(options.vocab_size >= 1 && options.vocab_size <= kLargestVocabulary, at("vocab_size"),
-         options.vocab_size, "1 to {}", kLargestVocabulary);
+  expect(options.vocab_size >= 1 && options.vocab_size <= kMaxVocabulary, at("vocab_size"),
+         options.vocab_size, "1 to {}", kMaxVocabulary);
   expect(!options.byte_fallback || options.vocab_size > 259, at("vocab_size"), options.vocab_size,
          "more than 259 (256 bytes and 3 control tokens)");
   expect(options.character_coverage > 0 && options.character_coverage <= 1,
          at("character_coverage"), options.character_coverage, "a share above 0 and up to 1");
   expect(options.max_lines >= 0, at("max_lines"), options.max_lines, "0 or more");
-  expect(options.threads >= 1 && options.threads <= kMostLearningThreads, at("threads"),
-         options.threads, "1 to {}", kMostLearningThreads);
+  expect(options.threads >= 1 && options.threads <= kMaxLearningThreads, at("threads"),
+         options.threads, "1 to {}", kMaxLearningThreads);
 }
 
 }  // namespace

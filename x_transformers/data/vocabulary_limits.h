@@ -5,7 +5,7 @@
 
 namespace x_transformers {
 
-inline constexpr int64_t kLargestVocabulary = int64_t{1} << 24;
-inline constexpr int64_t kMostLearningThreads = 128;
+inline constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+inline constexpr int64_t kMaxLearningThreads = 128;
 
 }  // namespace x_transformers

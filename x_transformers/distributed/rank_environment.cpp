@@ -46,10 +46,10 @@ class Variables {
   const EnvironmentVariable& variable_;
 };
 
-constexpr int64_t kMostRanks = 1 << 16, kMostPort = 65535;
+constexpr int64_t kMaxRanks = 1 << 16, kMaxPort = 65535;
 
 WorldPlace place_of(const Variables& given, const char* rank, const char* world) {
-  const auto count = given.number(world, 1, kMostRanks);
+  const auto count = given.number(world, 1, kMaxRanks);
   return {given.number(rank, 0, count - 1), count};
 }
 
@@ -69,7 +69,7 @@ RankEnvironment of_torchrun(const Variables& given) {
   require(given.has("MASTER_ADDR"),
           "environment variable MASTER_ADDR: is missing, WORLD_SIZE is there");
   found.address = given.text("MASTER_ADDR");
-  found.port = given.number("MASTER_PORT", 1, kMostPort);
+  found.port = given.number("MASTER_PORT", 1, kMaxPort);
   found.has_agent_store = given.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   found.attempt = given.text("TORCHELASTIC_RESTART_COUNT", "0");
   found.key = given.text("TORCHELASTIC_RUN_ID", "torchrun");
@@ -114,7 +114,7 @@ RankEnvironment of_slurm(const Variables& given) {
   // Jobs that share a host meet at ports of their own.
   constexpr int64_t kFirstPort = 20000, kPorts = 10000;
   found.port =
-      given.number_or("MASTER_PORT", 1, kMostPort, kFirstPort + (job % kPorts + step) % kPorts);
+      given.number_or("MASTER_PORT", 1, kMaxPort, kFirstPort + (job % kPorts + step) % kPorts);
   found.attempt = given.text("SLURM_RESTART_COUNT", "0");
   found.key = fmt::format("slurm-{}-{}", job, step);
   return found;

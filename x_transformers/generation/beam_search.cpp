@@ -18,7 +18,7 @@ namespace x_transformers {
 namespace {
 
 // More continuations of a prompt than a search has use for.
-constexpr int64_t kMostBeams = 10'000;
+constexpr int64_t kMaxBeams = 10'000;
 
 constexpr double kNoScore = -std::numeric_limits<double>::infinity();
 
@@ -215,9 +215,9 @@ class Search {
 
 void validate(const BeamSearchOptions& options) {
   expect(options.seq_len >= 1, at("seq_len"), options.seq_len, "at least 1");
-  require_at_most(options.seq_len, kLargestSize, "seq_len");
+  require_at_most(options.seq_len, kMaxSize, "seq_len");
   expect(options.beams >= 1, at("beams"), options.beams, "at least 1");
-  require_at_most(options.beams, kMostBeams, "beams");
+  require_at_most(options.beams, kMaxBeams, "beams");
   expect(options.temperature >= 0 && std::isfinite(options.temperature), at("temperature"),
          options.temperature, "at least 0");
   expect(std::isfinite(options.length_penalty), at("length_penalty"), options.length_penalty,

@@ -142,7 +142,7 @@ at::Tensor pad_after_eos(const at::Tensor& tokens, int64_t eos_token, int64_t pa
 
 void validate(const GenerateOptions& options) {
   expect(options.seq_len >= 0, at("seq_len"), options.seq_len, "at least 0");
-  require_at_most(options.seq_len, kLargestSize, "seq_len");
+  require_at_most(options.seq_len, kMaxSize, "seq_len");
   expect(options.temperature >= 0 && std::isfinite(options.temperature), at("temperature"),
          options.temperature, "at least 0");
   expect(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),

@@ -36,8 +36,8 @@ at::Tensor tempered(const at::Tensor& logits, double temperature) {
   const auto divisor = std::clamp(temperature, least, most);
   // So small that quotients may exceed the type: then relative to the highest, which softmax does
   // not see.
-  constexpr double kLargestLogit = 65536;
-  const bool may_exceed = divisor < kLargestLogit / most;
+  constexpr double kMaxLogit = 65536;
+  const bool may_exceed = divisor < kMaxLogit / most;
   return (may_exceed ? logits - logits.amax(-1, /*keepdim=*/true) : logits) / divisor;
 }
 
@@ -59,15 +59,15 @@ at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
 }
 
 at::Tensor gumbel_noise(const at::Tensor& like, const std::optional<at::Generator>& generator) {
-  constexpr double kSmallest = 1e-20;
+  constexpr double kMin = 1e-20;
   const auto uniform = at::empty_like(in_full_precision(like)).uniform_(0, 1, generator);
-  return -(-uniform.clamp_min_(kSmallest).log_()).clamp_min_(kSmallest).log_();
+  return -(-uniform.clamp_min_(kMin).log_()).clamp_min_(kMin).log_();
 }
 
 at::Tensor gumbel_sample(const at::Tensor& logits, double temperature,
                          const std::optional<at::Generator>& generator) {
-  constexpr double kLowestTemperature = 1e-6;
-  return (tempered(logits, std::max(temperature, kLowestTemperature)) +
+  constexpr double kMinTemperature = 1e-6;
+  return (tempered(logits, std::max(temperature, kMinTemperature)) +
           gumbel_noise(logits, generator))
       .argmax(-1);
 }

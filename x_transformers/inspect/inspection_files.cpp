@@ -254,9 +254,9 @@ std::string html_of_text(const Inspection& found, const TokenNames& names) {
 
 /// What would be predicted after each layer, a column a token.
 std::string html_of_lens(const Inspection& found, const TokenNames& names) {
-  constexpr size_t kMost = 48;
+  constexpr size_t kMax = 48;
   if (found.lens.empty()) return {};
-  const auto count = std::min(found.tokens.size() - 1, kMost);
+  const auto count = std::min(found.tokens.size() - 1, kMax);
   std::string html = html_heading("Logit lens") +
                      "<p>What the model would write next if its stack ended after each layer: the "
                      "likeliest token, the darker the surer. The last line is what came.";

@@ -17,8 +17,8 @@
 namespace x_transformers {
 namespace {
 
-constexpr size_t kMostLayers = 8, kMostHeads = 12;
-constexpr int64_t kMostPixels = 128;  // of a map's side; longer texts are drawn by their largest
+constexpr size_t kMaxLayers = 8, kMaxHeads = 12;
+constexpr int64_t kMaxPixels = 128;  // of a map's side; longer texts are drawn by their largest
 
 struct Line {
   std::string name;
@@ -97,8 +97,8 @@ std::string lines_script(const std::vector<Line>& lines, const std::string& titl
 
 /// Tics of layers at whole numbers, not too many.
 std::string layer_tics(size_t layers) {
-  constexpr size_t kMost = 10;
-  return fmt::format("set xtics {}\n", std::max<size_t>(1, layers / kMost));
+  constexpr size_t kMax = 10;
+  return fmt::format("set xtics {}\n", std::max<size_t>(1, layers / kMax));
 }
 
 /// A logarithmic axis of values that differ much; all must be above 0 for it.
@@ -163,8 +163,8 @@ class MapLabels {
 
 /// Tics of an axis: tokens, where there is room for them.
 std::string axis_tics(const char* axis, const std::vector<std::string>& labels) {
-  constexpr size_t kMostTokens = 26, kShort = 2;
-  if (labels.size() > kMostTokens) return fmt::format("set {}tics auto\n", axis);
+  constexpr size_t kMaxTokens = 26, kShort = 2;
+  if (labels.size() > kMaxTokens) return fmt::format("set {}tics auto\n", axis);
   size_t longest = 0;
   for (const auto& label : labels) longest = std::max(longest, label.size());
   const bool turns = *axis == 'x' && longest > kShort;
@@ -178,10 +178,10 @@ std::string map_panel(const std::string& block, const at::Tensor& weights,
   const double low = weights.min().item<double>(), high = weights.max().item<double>();
   const auto rows = weights.size(0), columns = weights.size(1);
   auto drawn = weights;
-  if (rows > kMostPixels || columns > kMostPixels)
+  if (rows > kMaxPixels || columns > kMaxPixels)
     drawn =
-        std::get<0>(at::adaptive_max_pool2d(weights.unsqueeze(0), {std::min(rows, kMostPixels),
-                                                                   std::min(columns, kMostPixels)}))
+        std::get<0>(at::adaptive_max_pool2d(weights.unsqueeze(0), {std::min(rows, kMaxPixels),
+                                                                   std::min(columns, kMaxPixels)}))
             .select(0, 0);
   const double across = static_cast<double>(columns) / static_cast<double>(drawn.size(1)),
                down = static_cast<double>(rows) / static_cast<double>(drawn.size(0));
@@ -210,7 +210,7 @@ std::string map_panel(const std::string& block, const at::Tensor& weights,
 InspectionPicture map_picture(size_t place, const AttentionView& view, const MapLabels& labels,
                               const InspectionChoice& choice) {
   const auto heads = std::ssize(view.heads);
-  auto chosen = choice.heads.empty() ? some_of(heads, kMostHeads) : choice.heads;
+  auto chosen = choice.heads.empty() ? some_of(heads, kMaxHeads) : choice.heads;
   std::erase_if(chosen, [&](int64_t head) { return head >= heads; });
   constexpr int kPanel = 300, kColumns = 4;
   const auto count = static_cast<int>(chosen.size());
@@ -401,10 +401,10 @@ void add_tokens(const Inspection& found, const TokenNames& names,
     labels.push_back(names(token.id));
     if (token.loss) data += fmt::format("{} {}\n", i, *token.loss);
   }
-  constexpr size_t kMostNames = 64, kShort = 3;
+  constexpr size_t kMaxNames = 64, kShort = 3;
   size_t longest = 0;
   for (const auto& label : labels) longest = std::max(longest, label.size());
-  if (labels.size() <= kMostNames)
+  if (labels.size() <= kMaxNames)
     tics =
         fmt::format("set xtics {}{}font ',10'\n",
                     longest > kShort ? "rotate by 90 right " : "norotate ", tics_of(labels) + " ");
@@ -417,7 +417,7 @@ void add_tokens(const Inspection& found, const TokenNames& names,
           "[0:*]\nset xlabel {}\nset ylabel 'loss (nats)'\nplot $t using 1:2 with boxes lc rgb "
           "'#D55E00'\n",
           static_cast<double>(found.tokens.size()) - 0.4,
-          gnuplot_text(labels.size() <= kMostNames ? "the text" : "token of the text"));
+          gnuplot_text(labels.size() <= kMaxNames ? "the text" : "token of the text"));
   pictures.push_back(std::move(picture));
 }
 
@@ -442,7 +442,7 @@ std::vector<InspectionPicture> inspection_pictures(const Inspection& found, cons
   add_lens(found, pictures);
   add_norms(found, pictures);
   const auto layers =
-      choice.layers.empty() ? some_of(std::ssize(found.attentions), kMostLayers) : choice.layers;
+      choice.layers.empty() ? some_of(std::ssize(found.attentions), kMaxLayers) : choice.layers;
   add_biases(found, layers, pictures);
   add_distances(found, pictures);
   if (auto heads = heads_picture(found)) pictures.push_back(std::move(*heads));

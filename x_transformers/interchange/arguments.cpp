@@ -20,10 +20,10 @@ namespace {
 /// I, if `key` is NAME.I followed by `after`, or, where that is empty, by nothing.
 std::optional<size_t> index_in(const std::string& key, const std::string& name,
                                const std::string& after) {
-  constexpr size_t kMostDigits = 6;
+  constexpr size_t kMaxDigits = 6;
   const auto begin = name.size() + 1;
   const auto end = std::min(key.find_first_not_of("0123456789", begin), key.size());
-  const bool is_index = key.starts_with(name + ".") && end > begin && end - begin <= kMostDigits;
+  const bool is_index = key.starts_with(name + ".") && end > begin && end - begin <= kMaxDigits;
   const bool fits = after.empty() ? end == key.size() : key.compare(end, after.size(), after) == 0;
   if (!is_index || !fits) return std::nullopt;
   return std::stoul(key.substr(begin, end - begin));

@@ -17,9 +17,9 @@ namespace x_transformers {
 at::Tensor whole_ids(const at::Tensor& ids, const std::string& name) {
   if (!ids.defined() || !ids.is_floating_point()) return ids;
   // Beyond this the numbers of a double are all whole, and no ids.
-  constexpr double kLargest = 9007199254740992;
+  constexpr double kMax = 9007199254740992;
   const auto wide = ids.cpu().to(at::kDouble);
-  const auto wrong = ((wide.floor() != wide) | (wide.abs() >= kLargest)).nonzero();
+  const auto wrong = ((wide.floor() != wide) | (wide.abs() >= kMax)).nonzero();
   if (wrong.size(0) == 0) return ids.to(at::kLong);
   auto id = wide;
   std::vector<int64_t> place;

@@ -13,7 +13,7 @@ namespace x_transformers {
 
 namespace {
 
-constexpr std::size_t kMostGroups = 8;  // in a message
+constexpr std::size_t kMaxGroups = 8;  // in a message
 
 // Names that begin alike.
 struct NameGroup {
@@ -64,7 +64,7 @@ std::string common_beginning(const std::vector<std::string>& names) {
 }
 
 std::string grouped_names(const std::vector<std::string>& names) {
-  if (names.size() <= kMostGroups) return fmt::format("{}", fmt::join(names, ", "));
+  if (names.size() <= kMaxGroups) return fmt::format("{}", fmt::join(names, ", "));
   std::vector<NameGroup> groups{NameGroup(names)};
   while (true) {
     const auto largest =
@@ -74,7 +74,7 @@ std::string grouped_names(const std::vector<std::string>& names) {
     if (!largest->can_split) break;
     auto parts = largest->split();
     if (largest->is_numbered() || parts.size() == 1 ||
-        groups.size() - 1 + parts.size() > kMostGroups) {
+        groups.size() - 1 + parts.size() > kMaxGroups) {
       largest->can_split = false;
       continue;
     }
@@ -82,9 +82,8 @@ std::string grouped_names(const std::vector<std::string>& names) {
     groups.insert(place, parts.begin(), parts.end());
   }
   if (groups.size() == 1 && groups.front().beginning.empty()) {
-    return fmt::format("{} and {} more",
-                       fmt::join(names.begin(), names.begin() + kMostGroups, ", "),
-                       names.size() - kMostGroups);
+    return fmt::format("{} and {} more", fmt::join(names.begin(), names.begin() + kMaxGroups, ", "),
+                       names.size() - kMaxGroups);
   }
   std::vector<std::string> shown;
   for (const NameGroup& group : groups) shown.push_back(group.shown());

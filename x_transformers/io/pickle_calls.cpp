@@ -89,9 +89,9 @@ std::uint64_t natural(const PickleTuple& arguments, std::size_t index, std::stri
 }
 
 std::vector<int64_t> sizes_of(const PickleTuple& tuple, std::string_view what) {
-  if (tuple.items.size() > kMostDimensions) {
+  if (tuple.items.size() > kMaxDimensions) {
     throw BadPickle(fmt::format("{} of {} dimensions, expected at most {}", what,
-                                tuple.items.size(), kMostDimensions));
+                                tuple.items.size(), kMaxDimensions));
   }
   std::vector<int64_t> sizes;
   for (std::size_t i = 0; i < tuple.items.size(); ++i) {
@@ -227,7 +227,7 @@ PickleStorage storage_of(const PickleValue& id) {
   PickleStorage storage;
   storage.key = argument<std::string>(*tuple, 2, "storage");
   const int64_t elements = argument<int64_t>(*tuple, 4, "storage");
-  constexpr int64_t kMostElements = int64_t{1} << 56;  // their bytes do not overflow
+  constexpr int64_t kMaxElements = int64_t{1} << 56;  // their bytes do not overflow
   storage.dtype = dtype_of_storage(kind);
   constexpr std::array<std::string_view, 5> kQuantized{
       "torch.QInt8Storage", "torch.QUInt8Storage", "torch.QInt32Storage", "torch.QUInt4x2Storage",
@@ -240,7 +240,7 @@ PickleStorage storage_of(const PickleValue& id) {
   }
   if (!storage.dtype && kind != kUntypedStorage)
     throw BadPickle(fmt::format("storage: class is {}", kind));
-  if (elements < 0 || elements > kMostElements)
+  if (elements < 0 || elements > kMaxElements)
     throw BadPickle(fmt::format("storage {}: {} elements of {}", storage.key, elements, kind));
   storage.elements = static_cast<std::uint64_t>(elements);
   storage.end = storage.elements;

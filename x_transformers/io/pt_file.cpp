@@ -117,7 +117,7 @@ class Unfolded {
     if (elements <= held || !seen_.insert(place).second) return;
     bytes_ += static_cast<double>(elements * item);
     held_ += static_cast<double>(held * item);
-    if (names_.size() < kMostNames) {
+    if (names_.size() < kMaxNames) {
       names_.push_back(fmt::format("{} [{}] from {}", name, fmt::join(tensor.sizes, ", "),
                                    format_bytes(held * item)));
     }
@@ -138,7 +138,7 @@ class Unfolded {
   }
 
  private:
-  static constexpr std::size_t kMostNames = 8;
+  static constexpr std::size_t kMaxNames = 8;
   static constexpr double kWorthAWord = 1e6;
   using Place =
       std::tuple<std::string, std::uint64_t, int64_t, std::vector<int64_t>, std::vector<int64_t>>;

@@ -147,9 +147,9 @@ class PtTar : public PtContainer {
       tensor.dtype = *tensor.storage.dtype;
       std::uint32_t dimensions = 0;
       std::memcpy(&dimensions, tensors_.take(8).data(), sizeof(dimensions));
-      if (dimensions > kMostDimensions) {
+      if (dimensions > kMaxDimensions) {
         throw BadPickle(fmt::format("a tensor of {} dimensions, expected at most {}", dimensions,
-                                    kMostDimensions));
+                                    kMaxDimensions));
       }
       tensor.sizes = tensors_.integers(dimensions);
       tensor.strides = tensors_.integers(dimensions);

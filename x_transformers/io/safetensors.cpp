@@ -38,7 +38,7 @@ using nlohmann::json;
 
 constexpr const char* kMetadataKey = "__metadata__";
 constexpr std::uint64_t kLengthBytes = 8;
-constexpr std::uint64_t kLargestHeader = 100'000'000;  // the reference implementation's limit
+constexpr std::uint64_t kMaxHeader = 100'000'000;  // the reference implementation's limit
 constexpr const char* kFetchAgain = "fetch it or save it again";
 
 struct Dtype {
@@ -97,9 +97,9 @@ std::string_view header_text(const MappedFile& file) {
   }
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
-  if (length > kLargestHeader) {
+  if (length > kMaxHeader) {
     throw Malformed(fmt::format("not a safetensors file: header of {} bytes, expected at most {}",
-                                length, kLargestHeader));
+                                length, kMaxHeader));
   }
   if (length > file.size() - kLengthBytes) {
     throw Malformed(
@@ -144,16 +144,16 @@ std::map<std::string, std::string> read_metadata(const json& value) {
 }
 
 std::vector<std::int64_t> read_shape(const json& value, const std::string& where) {
-  bool sound = value.is_array() && value.size() <= kMostDimensions;
+  bool sound = value.is_array() && value.size() <= kMaxDimensions;
   std::vector<std::int64_t> shape;
   for (std::size_t i = 0; sound && i < value.size(); ++i) {
-    constexpr auto kLargest = std::numeric_limits<std::int64_t>::max();
-    sound = value[i].is_number_unsigned() && value[i].get<std::uint64_t>() <= kLargest;
+    constexpr auto kMax = std::numeric_limits<std::int64_t>::max();
+    sound = value[i].is_number_unsigned() && value[i].get<std::uint64_t>() <= kMax;
     if (sound) shape.push_back(value[i].get<std::int64_t>());
   }
   if (!sound) {
     throw Malformed(fmt::format("{}: shape: expected a list of at most {} sizes, got {}", where,
-                                kMostDimensions, shown(value)));
+                                kMaxDimensions, shown(value)));
   }
   return shape;
 }

@@ -22,7 +22,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostLinesShown = 8;
+constexpr std::size_t kMaxLinesShown = 8;
 
 void collect(const torch::nn::Module& module, const std::string& prefix, TensorMap& tensors) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
@@ -104,7 +104,7 @@ std::string listed(const char* kind, const std::vector<Misfit>& misfits) {
   std::size_t left = misfits.size();
   std::vector<std::string> shown;
   for (const auto& [first, others] : groups) {
-    if (shown.size() == kMostLinesShown) break;
+    if (shown.size() == kMaxLinesShown) break;
     const auto more = others == 0 ? "" : fmt::format(" and {} more like it", others);
     shown.push_back(fmt::format("{}{}: {}", first.name, more, first.why));
     left -= 1 + others;

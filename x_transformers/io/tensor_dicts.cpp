@@ -16,10 +16,10 @@ namespace x_transformers {
 
 namespace {
 
-constexpr std::size_t kDeepest = 16;        // of dicts within dicts
-constexpr std::size_t kMostKeysShown = 20;  // in a message
-constexpr std::size_t kMostPartsShown = 8;  // in a line of what is passed over
-constexpr std::size_t kLongestName = 200;   // of what is in the way to a dict
+constexpr std::size_t kDeepest = 16;       // of dicts within dicts
+constexpr std::size_t kMaxKeysShown = 20;  // in a message
+constexpr std::size_t kMaxPartsShown = 8;  // in a line of what is passed over
+constexpr std::size_t kLongestName = 200;  // of what is in the way to a dict
 constexpr const char* kWhole = ".";
 
 // Something that a value holds by name.
@@ -150,12 +150,12 @@ class Search {
 
 std::string listed(const std::vector<TensorDict>& dicts) {
   std::vector<std::string> keys;
-  for (std::size_t i = 0; i < dicts.size() && i < kMostKeysShown; ++i) {
+  for (std::size_t i = 0; i < dicts.size() && i < kMaxKeysShown; ++i) {
     keys.push_back(
         fmt::format("{} ({})", dicts[i].key, how_many(std::ssize(dicts[i].tensors), "tensor")));
   }
-  if (dicts.size() > kMostKeysShown)
-    keys.push_back(fmt::format("{} more", dicts.size() - kMostKeysShown));
+  if (dicts.size() > kMaxKeysShown)
+    keys.push_back(fmt::format("{} more", dicts.size() - kMaxKeysShown));
   return fmt::format("{}", fmt::join(keys, ", "));
 }
 
@@ -216,7 +216,7 @@ std::optional<TensorDict> named(const std::vector<TensorDict>& dicts, std::strin
 
 void PassedOver::add(std::string part) {
   ++count;
-  if (shown.size() < kMostPartsShown) shown.push_back(std::move(part));
+  if (shown.size() < kMaxPartsShown) shown.push_back(std::move(part));
 }
 
 std::string PassedOver::list() const {

@@ -8,7 +8,7 @@
 
 namespace x_transformers::kernels {
 
-inline constexpr int64_t kMostTableBuckets = 64;
+inline constexpr int64_t kMaxTableBuckets = 64;
 
 /// Forward: table[h, d] = scale * weight[b, h] for each bucket b and begins[b] <= d < ends[b].
 /// Backward: weight[b, h] becomes scale times the sum of those table[h, d].
@@ -19,7 +19,7 @@ struct BucketTable {
   Pass pass = Pass::forward;
   int64_t buckets = 0, heads = 0, length = 0;
   float scale = 1;
-  int begins[kMostTableBuckets] = {}, ends[kMostTableBuckets] = {};
+  int begins[kMaxTableBuckets] = {}, ends[kMaxTableBuckets] = {};
 };
 
 }  // namespace x_transformers::kernels

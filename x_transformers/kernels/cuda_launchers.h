@@ -47,10 +47,10 @@ struct CudaLaunchers {
                 GroupWeights, GroupWeightsBackward, SumsOfOthers, GateRows, OffsetScale,
                 OffsetScaleGradients>();
 
-  /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
+  /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMaxCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
   void (*layer_norm_backward)(const NormBackward& params, int8_t device) = nullptr;
-  /// y = x / max(|x|, epsilon) * scale * gain, for dim <= kMostCudaNormFeatures.
+  /// y = x / max(|x|, epsilon) * scale * gain, for dim <= kMaxCudaNormFeatures.
   void (*l2_norm_forward)(const NormForward& params, int8_t device) = nullptr;
   void (*l2_norm_backward)(const NormBackward& params, int8_t device) = nullptr;
   /// The `chunks` that the backward passes of norms want; 0 for few rows.
@@ -94,7 +94,7 @@ struct CudaLaunchers {
   void (*layer_mix_forward)(const LayerMix& params, int8_t device) = nullptr;
   void (*layer_mix_backward)(const LayerMixBackward& params, int8_t device) = nullptr;
 
-  /// Of at most kMostHyperFeatures and kMostHyperStreams, with 1 or 3 views.
+  /// Of at most kMaxHyperFeatures and kMaxHyperStreams, with 1 or 3 views.
   void (*hyper_width_forward)(const HyperWidth& params, int8_t device) = nullptr;
   void (*hyper_width_backward)(const HyperWidthBackward& params, int8_t device) = nullptr;
   void (*hyper_depth_forward)(const HyperDepth& params, int8_t device) = nullptr;
@@ -132,7 +132,7 @@ struct CudaLaunchers {
   }
 };
 
-inline constexpr int64_t kMostCudaNormFeatures = 16384;
+inline constexpr int64_t kMaxCudaNormFeatures = 16384;
 
 /// What libx_transformers_cuda.so exports, under the name kCudaLaunchers.
 using GetCudaLaunchers = const CudaLaunchers* (*)();

@@ -8,9 +8,9 @@
 namespace x_transformers::kernels {
 
 /// The most features of a head, and of all query heads of a block.
-inline constexpr int64_t kMostDecodeFeatures = 256, kMostDecodeGroupFeatures = 1024;
+inline constexpr int64_t kMaxDecodeFeatures = 256, kMaxDecodeGroupFeatures = 1024;
 /// The most parts of the keys that are joined without a kernel of their own.
-inline constexpr int64_t kMostDecodeCluster = 8;
+inline constexpr int64_t kMaxDecodeCluster = 8;
 
 /// Up to so many query heads, all entries together, have a block each; of more, those that share a
 /// key head have one together.
@@ -80,7 +80,7 @@ struct DecodeStages {
 };
 
 /// softmax(q k^T * scale) v over the keys that exist, with the further stages. Query head n uses
-/// key head n mod kv_heads. Of 16 bits; dim is a power of two from 8 to kMostDecodeFeatures.
+/// key head n mod kv_heads. Of 16 bits; dim is a power of two from 8 to kMaxDecodeFeatures.
 struct DecodeAttention {
   const void* q = nullptr;     ///< [batch, heads, dim], with the strides below
   void* k = nullptr;           ///< [batch, kv_heads, capacity, dim], each head row_keys long

@@ -12,8 +12,8 @@
 namespace x_transformers::kernels {
 
 /// The most rows of x, and of one of 16 bits; and the most bytes of such rows that are normalised.
-inline constexpr int64_t kMostFewCudaRows = 4, kMostFewCudaRowsOf16Bits = 16;
-inline constexpr int64_t kMostFewCudaBytesNormalised = int64_t{96} * 1024;
+inline constexpr int64_t kMaxFewCudaRows = 4, kMaxFewCudaRowsOf16Bits = 16;
+inline constexpr int64_t kMaxFewCudaBytesNormalised = int64_t{96} * 1024;
 
 /// A norm of the rows of x (norm.h). The gain is dense [dim], or there is none.
 struct FewRowsNorm {
@@ -34,7 +34,7 @@ struct FewRowsOfLayers {
     void* out = nullptr;           ///< [rows, dim_out], gated [rows, dim_out / 2]
     int64_t dim_out = 0;
   };
-  static constexpr int kMostLayers = 3;
+  static constexpr int kMaxLayers = 3;
 
   const void* x = nullptr;
   Element element = Element::float32;
@@ -44,7 +44,7 @@ struct FewRowsOfLayers {
   /// row; 0: they are as x.
   int weight_bits = 0;
   int64_t weight_row_bytes = 0;
-  Layer layers[kMostLayers];
+  Layer layers[kMaxLayers];
   int count = 1;
 
   FewRowsNorm norm;

@@ -18,7 +18,7 @@ enum class FlashNormaliser { softmax, sigmoid, cog_signed };
 struct FlashAttention {
   Element element = Element::bfloat16;  ///< bfloat16 or float16
   FlashNormaliser normaliser = FlashNormaliser::softmax;
-  /// Features: of a head's query and key, and of its value; at most kMostFlashFeatures, multiples
+  /// Features: of a head's query and key, and of its value; at most kMaxFlashFeatures, multiples
   /// of 8.
   int64_t batch = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;
   HeadsOfTokens q, k, v, out;
@@ -52,6 +52,6 @@ struct FlashAttention {
   float *query_squares = nullptr, *key_squares = nullptr;
 };
 
-inline constexpr int64_t kMostFlashFeatures = 128;
+inline constexpr int64_t kMaxFlashFeatures = 128;
 
 }  // namespace x_transformers::kernels

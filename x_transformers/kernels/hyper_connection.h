@@ -8,7 +8,7 @@
 
 namespace x_transformers::kernels {
 
-inline constexpr int64_t kMostHyperFeatures = 2048, kMostHyperStreams = 16;
+inline constexpr int64_t kMaxHyperFeatures = 2048, kMaxHyperStreams = 16;
 
 /// What a hyper-connection learns, dense and of the type of the streams.
 struct HyperConnectionWeights {

@@ -7,13 +7,13 @@
 
 namespace x_transformers::kernels {
 
-inline constexpr int64_t kMostMixedLayers = 128;
+inline constexpr int64_t kMaxMixedLayers = 128;
 
 /// out[v, r] = sum over l of w[r, v, l] * layers[l][r], where w is the softmax over l of the
 /// logits, or their positive part. Each layer is dense [rows, dim]; logits are dense [rows, views,
 /// count].
 struct LayerMix {
-  const void* layers[kMostMixedLayers] = {};
+  const void* layers[kMaxMixedLayers] = {};
   const void* logits = nullptr;
   void* out = nullptr;  ///< dense [views, rows, dim]
   Element element = Element::float32;
@@ -24,9 +24,9 @@ struct LayerMix {
 /// `layer_grads[l]` receives known_grads[l], or nothing where that is nullptr, plus what the
 /// gradient of `out` makes of the layer. The two may be one memory.
 struct LayerMixBackward {
-  const void* layers[kMostMixedLayers] = {};
-  const void* known_grads[kMostMixedLayers] = {};
-  void* layer_grads[kMostMixedLayers] = {};
+  const void* layers[kMaxMixedLayers] = {};
+  const void* known_grads[kMaxMixedLayers] = {};
+  void* layer_grads[kMaxMixedLayers] = {};
   int64_t first_wanted = 0;  ///< layers before it get no gradient
   const void* logits = nullptr;
   const void* out_grad = nullptr;  ///< dense [views, rows, dim]
@@ -45,11 +45,11 @@ struct LayerMixGather {
     const void* out_grad = nullptr;  ///< dense [views, rows, dim]
     int64_t count = 0, views = 1;
   };
-  static constexpr int64_t kMostMixes = 4, kMostViews = 8;
+  static constexpr int64_t kMaxMixes = 4, kMaxViews = 8;
 
-  const void* known_grads[kMostMixedLayers] = {};
-  void* layer_grads[kMostMixedLayers] = {};
-  Mix mixes[kMostMixes];
+  const void* known_grads[kMaxMixedLayers] = {};
+  void* layer_grads[kMaxMixedLayers] = {};
+  Mix mixes[kMaxMixes];
   int64_t mixes_count = 0;
   Element element = Element::float32;
   bool uses_softmax = true;

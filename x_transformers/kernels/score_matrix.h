@@ -20,7 +20,7 @@ struct ScoreRows {
 };
 
 /// weights = softmax(scores - gate) of what is visible, 0 elsewhere and where nothing is. Rows have
-/// at most kMostScoreKeys keys.
+/// at most kMaxScoreKeys keys.
 struct ScoreSoftmax {
   ScoreRows rows;
   const void* scores = nullptr;
@@ -41,10 +41,10 @@ struct ScoreSoftmax {
   void* scores_grad = nullptr;
 };
 
-inline constexpr int64_t kMostScoreKeys = 16384;
+inline constexpr int64_t kMaxScoreKeys = 16384;
 
 /// to[o] = sum_h weights[o, h] from[h], and from[o] if `added`; sums in float32, of weights that
-/// count to 16 bits of their mantissa. At most kMostMixedHeads heads.
+/// count to 16 bits of their mantissa. At most kMaxMixedHeads heads.
 struct MixHeads {
   Element element = Element::bfloat16;  ///< bfloat16 or float16
   const void* from = nullptr;           ///< [batch, heads, positions], dense
@@ -66,8 +66,8 @@ struct MixHeadsWeights {
   int64_t batch = 0, heads = 0, positions = 0;
 };
 
-inline constexpr int64_t kMostMixedHeads = 32;
-inline constexpr int64_t kMixedHeadsPartial = 528 * kMostMixedHeads * kMostMixedHeads;
+inline constexpr int64_t kMaxMixedHeads = 32;
+inline constexpr int64_t kMixedHeadsPartial = 528 * kMaxMixedHeads * kMaxMixedHeads;
 
 /// Contextual positions (arXiv:2405.18719): a key lies so far from its query as the sigmoids of
 /// the visible scores from it on add up to, at most `positions` - 1, and its score gets what the
@@ -76,7 +76,7 @@ struct CountedPositions {
   ScoreRows rows;
   const void* scores = nullptr;
   const void* table = nullptr;  ///< [batch, heads, queries, positions], dense
-  int64_t positions = 0;        ///< at most kMostCountedPositions
+  int64_t positions = 0;        ///< at most kMaxCountedPositions
   void* sums = nullptr;         ///< scores and what is added; hidden ones may be anything
 
   // Backward, given the gradient of the sums, which is 0 where hidden.
@@ -85,7 +85,7 @@ struct CountedPositions {
   void* table_grad = nullptr;
 };
 
-inline constexpr int64_t kMostCountedPositions = 256;
+inline constexpr int64_t kMaxCountedPositions = 256;
 
 /// What selective attention subtracts (arXiv:2410.02703): of key j and query i the sum over earlier
 /// queries i' of relu(scores[i', j]), without the first key, i' itself and keys before `first`.

@@ -44,17 +44,17 @@ void at_most_one(std::initializer_list<Switch> switches) {
 void check_sizes(const AttentionLayersOptions& o) {
   require_size(o.dim, "dim");
   require_at_least(o.depth, 0, "depth");
-  require_at_most(o.depth, kMostModules, "depth");
+  require_at_most(o.depth, kMaxModules, "depth");
   // dim_head may be 0 where there is no attention.
-  require_at_most(o.heads, kLargestSize, "heads");
-  require_at_most(o.attn.dim_head, kLargestSize, "attn_dim_head");
+  require_at_most(o.heads, kMaxSize, "heads");
+  require_at_most(o.attn.dim_head, kMaxSize, "attn_dim_head");
   if (o.attn.dim_head != 0) require_positive(o.attn.dim_head, "attn_dim_head");
   require_size(o.num_residual_streams, "num_residual_streams");
   if (o.needs_condition()) require_size(o.dim_condition, "dim_condition");
   if (o.needs_condition() && o.adaptive_condition_mlp)
     require_size(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
   if (o.alibi_pos_bias) require_positive(o.alibi_num_heads, "alibi_num_heads");
-  if (o.rel_pos_bias) require_at_most(o.rel_pos_num_buckets, kLargestSize, "rel_pos_num_buckets");
+  if (o.rel_pos_bias) require_at_most(o.rel_pos_num_buckets, kMaxSize, "rel_pos_num_buckets");
   if (o.dynamic_pos_bias) {
     require_modules(o.dynamic_pos_bias_mlp_depth, "dynamic_pos_bias_mlp_depth");
     require(o.dim >= 4, at("dynamic_pos_bias"), "needs a {} of 4 or more, got {}", option("dim"),

@@ -11,9 +11,9 @@ DecodingStep::DecodingStep(const c10::Device& device, LayersCache& cache,
                            DecodingStepOptions options, Run run)
     : device_(device), cache_(cache), options_(std::move(options)), run_(std::move(run)) {
   // More than that is made room for once it comes.
-  constexpr int64_t kMostExpected = 16'384;
+  constexpr int64_t kMaxExpected = 16'384;
   const auto filled = cache_.length + cache_.memory_length;
-  fix(filled + std::clamp<int64_t>(options_.expected, 1, kMostExpected));
+  fix(filled + std::clamp<int64_t>(options_.expected, 1, kMaxExpected));
 }
 
 DecodingStep::~DecodingStep() {

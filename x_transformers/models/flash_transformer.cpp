@@ -24,7 +24,7 @@ namespace x_transformers {
 namespace {
 
 /// Features of queries and keys that are rotated at most (GPT-J's partial rotation).
-constexpr int64_t kMostRotated = 32;
+constexpr int64_t kMaxRotated = 32;
 
 bool has_gau(const FLASHTransformerOptions& o) { return o.layer == "gau"; }
 
@@ -80,7 +80,7 @@ void FLASHTransformerImpl::build_layers() {
   std::shared_ptr<FLASHRotaryEmbedding> rotary;
   if (!has_gau(options_)) {
     FLASHRotaryEmbeddingOptions rotation;
-    rotation.dim = std::min(kMostRotated, options_.query_key_dim);
+    rotation.dim = std::min(kMaxRotated, options_.query_key_dim);
     rotary = std::make_shared<FLASHRotaryEmbedding>(rotation);
   }
   const auto scope = register_module("layers", std::make_shared<LayerList>());

@@ -11,7 +11,7 @@ namespace x_transformers {
 namespace {
 
 /// Fewer weights are as fast as they are.
-constexpr int64_t kLeastWeights = int64_t{1} << 12;
+constexpr int64_t kMinWeights = int64_t{1} << 12;
 
 int64_t bytes_of(const torch::nn::Module& model) {
   int64_t bytes = 0;
@@ -28,7 +28,7 @@ QuantizedModel quantize_model(torch::nn::Module& model, Quantization quantizatio
   for (auto& parameter : model.parameters()) parameter.set_requires_grad(false);
   const auto quantize = [&](torch::nn::Module& part) {
     auto* layer = dynamic_cast<LinearImpl*>(&part);
-    if (layer == nullptr || !can_quantize(layer->weight) || layer->weight.numel() < kLeastWeights)
+    if (layer == nullptr || !can_quantize(layer->weight) || layer->weight.numel() < kMinWeights)
       return;
     result.weights += layer->weight.numel();
     layer->weight.set_data(quantized_weight(layer->weight, quantization));
@@ -41,7 +41,7 @@ QuantizedModel quantize_model(torch::nn::Module& model, Quantization quantizatio
     }
   });
   require(result.weights > 0, at("quantize"),
-          "found no linear layer of {} weights or more whose inputs divide by {}", kLeastWeights,
+          "found no linear layer of {} weights or more whose inputs divide by {}", kMinWeights,
           kernels::QuantizedRow::kGroup);
   result.other_bytes = bytes_of(model) - result.quantized_bytes;
   return result;

@@ -46,9 +46,9 @@ SyntheticDataGeneratorImpl::SyntheticDataGeneratorImpl(SyntheticDataGeneratorOpt
   register_module("net", network_.module);
   to_logits_ = register_module("to_logits", linear_no_bias(hidden, o.num_tokens));
   // The paper varies how strongly a network reacts.
-  constexpr double kLargestGain = 1.1;
+  constexpr double kMaxGain = 1.1;
   const at::NoGradGuard no_grad;
-  to_logits_->weight.mul_(at::rand({}).item<double>() * kLargestGain);
+  to_logits_->weight.mul_(at::rand({}).item<double>() * kMaxGain);
 }
 
 /// The network's output as `logits`, which the head makes logits of.

@@ -34,9 +34,9 @@ void check(const ViTransformerWrapperOptions& o) {
   require_probability(o.emb_dropout, "emb_dropout");
   require_divides(o.patch_size, "patch_size", o.image_size, "image_size");
   const auto pixels = o.patch_size * o.patch_size;
-  require(pixels <= kLargestSize / o.channels, at("patch_size"),
+  require(pixels <= kMaxSize / o.channels, at("patch_size"),
           "{} pixels of {} = {} are more than {} features", pixels, option("channels"), o.channels,
-          kLargestSize);
+          kMaxSize);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace x_transformers {
 void validate(const ZetaTransformerOptions& options) {
   const auto& o = options;
   require_positive(o.num_tokens, "num_tokens");
-  expect(o.max_mem_len >= 0 && o.max_mem_len <= static_cast<double>(kLargestSize),
-         at("max_mem_len"), o.max_mem_len, "a number of at least 0");
+  expect(o.max_mem_len >= 0 && o.max_mem_len <= static_cast<double>(kMaxSize), at("max_mem_len"),
+         o.max_mem_len, "a number of at least 0");
   const bool is_share = o.max_mem_len > 0 && o.max_mem_len < 1;
   require(!is_share || o.max_seq_len > 0, at("max_mem_len"), "below 1 needs a {} to be a share of",
           option("max_seq_len"));

@@ -85,7 +85,7 @@ void Attend::build_custom_function() {
 /// A 1x1 convolution that starts as identity.
 at::Tensor Attend::add_talking_heads(const char* name) {
   require(options_.heads > 0, at("heads"), "talking heads need the number of heads");
-  require_at_most(options_.heads, kLargestSize, "heads");
+  require_at_most(options_.heads, kMaxSize, "heads");
   auto scope = register_module(name, make_scope());
   return scope->register_parameter(
       "weight", at::eye(options_.heads).view({options_.heads, options_.heads, 1, 1}));

@@ -13,7 +13,7 @@ namespace x_transformers {
 namespace {
 
 /// More codes than any table of conditions has rows for.
-constexpr int64_t kMostBits = 24;
+constexpr int64_t kMaxBits = 24;
 
 at::Tensor bit_values(int64_t bits, const at::Tensor& like) {
   return at::pow(2, at::arange(bits, like.options().dtype(at::kLong)));
@@ -28,8 +28,8 @@ at::Tensor binary_entropy(const at::Tensor& logits) {
 }  // namespace
 
 BinaryMapperImpl::BinaryMapperImpl(const BinaryMapperOptions& options) : options_(options) {
-  expect(options.bits >= 1 && options.bits <= kMostBits, at("bits"), options.bits, "1 to {}",
-         kMostBits);
+  expect(options.bits >= 1 && options.bits <= kMaxBits, at("bits"), options.bits, "1 to {}",
+         kMaxBits);
 }
 
 /// The probability of each code, [..., bits] -> [..., 2 ** bits].

@@ -40,9 +40,8 @@ void validate(const FeedForwardOptions& options) {
   require_size(options.dim_out, "dim_out");
   const auto hidden = static_cast<double>(options.dim) * options.mult;
   require(hidden >= 1, at("mult"), "{} leaves no hidden features", options.mult);
-  require(hidden <= kLargestSize, at("mult"),
-          "expected {} hidden features or fewer, got {} * {} = {}", kLargestSize, option("dim"),
-          options.mult, hidden);
+  require(hidden <= kMaxSize, at("mult"), "expected {} hidden features or fewer, got {} * {} = {}",
+          kMaxSize, option("dim"), options.mult, hidden);
   require(!(options.relu_squared && options.solu), among({"relu_squared", "solu"}),
           "at most one of them");
   require_probability(options.dropout, "dropout");

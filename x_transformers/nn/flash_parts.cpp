@@ -93,9 +93,9 @@ std::shared_ptr<Norm> make_flash_norm(const std::string& norm_klass, int64_t dim
 
 void require_gated_width(double expansion_factor, int64_t dim) {
   const auto width = expansion_factor * static_cast<double>(dim);
-  const bool fits = width >= 1 && width <= static_cast<double>(kLargestSize);
+  const bool fits = width >= 1 && width <= static_cast<double>(kMaxSize);
   expect(fits, at("expansion_factor"), expansion_factor, "1 to {} features of values, in {} = {}",
-         kLargestSize, option("dim"), dim);
+         kMaxSize, option("dim"), dim);
 }
 
 FLASHScaledSinuEmbedding::FLASHScaledSinuEmbedding(const FLASHScaledSinuEmbeddingOptions& o) {

@@ -142,9 +142,9 @@ at::Tensor square_loss(const at::Tensor& predicted, const at::Tensor& target) {
 
 at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
                         const at::Tensor& target) {
-  constexpr double kLeast = 1e-6;
+  constexpr double kMin = 1e-6;
   // The gradient passes the limit by.
-  const auto limited = variance + (variance.clamp_min(kLeast) - variance).detach();
+  const auto limited = variance + (variance.clamp_min(kMin) - variance).detach();
   return 0.5 * (limited.log() + (mean - target).square() / limited);
 }
 

@@ -15,11 +15,11 @@ Reasons cuda_reasons(const at::Tensor& x) {
   auto reasons = cuda_kernel_reasons(x, "x");
   if (!x.is_cuda()) return reasons;
   // Of many rows LibTorch's kernel fills the GPU as well.
-  constexpr int64_t kMostRows = 1024;
+  constexpr int64_t kMaxRows = 1024;
   if (x.dim() == 0 || x.size(-1) == 0 || x.size(-1) > std::numeric_limits<int>::max()) {
     reasons.add("no or too many numbers in a row");
   } else {
-    reasons.add_if(x.numel() > kMostRows * x.size(-1), "many rows");
+    reasons.add_if(x.numel() > kMaxRows * x.size(-1), "many rows");
   }
   return reasons;
 }

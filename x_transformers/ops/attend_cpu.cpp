@@ -382,9 +382,9 @@ std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tenso
     if (wide_type(*tensors[i]) != at::kFloat) return std::string(names[i]) + " is not float32";
     if (tensors[i]->scalar_type() != q.scalar_type()) return "q, k and v have different types";
     if (tensors[i]->dim() != 4) return std::string(names[i]) + " is not [b, h, n, d]";
-    if (tensors[i]->size(3) > kernels::kMostHeadFeatures) {
-      return std::string(names[i]) + " has more than " +
-             std::to_string(kernels::kMostHeadFeatures) + " features a head";
+    if (tensors[i]->size(3) > kernels::kMaxHeadFeatures) {
+      return std::string(names[i]) + " has more than " + std::to_string(kernels::kMaxHeadFeatures) +
+             " features a head";
     }
   }
   const int64_t kv_heads = k.size(1);

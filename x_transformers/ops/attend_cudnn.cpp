@@ -197,10 +197,10 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
 };
 
 void add_reasons_of_shape(const AttendCall& call, const CudnnParameters& p, Reasons& reasons) {
-  constexpr int64_t kMostFeatures = 128, kMultiple = 8;
+  constexpr int64_t kMaxFeatures = 128, kMultiple = 8;
   const auto &q = call.q, &k = call.k, &v = call.v;
   const auto i = q.size(2), j = k.size(2), d = q.size(3);
-  reasons.add_if(d > kMostFeatures || d % kMultiple != 0 || v.size(3) != d,
+  reasons.add_if(d > kMaxFeatures || d % kMultiple != 0 || v.size(3) != d,
                  "the features of a head");
   reasons.add_if(!is_aligned(q) || !is_aligned(k) || !is_aligned(v), "memory off 16 bytes");
   reasons.add_if(i < 2 || j < 2, "a single query or key");

@@ -91,11 +91,11 @@ const KnownStages<DecodeParameters>& decode_stages() {
 bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
 
 void add_reasons_of_sizes(const AttendCall& call, const CachedKeys& keys, Reasons& reasons) {
-  constexpr int64_t kLeastFeatures = 8;
+  constexpr int64_t kMinFeatures = 8;
   const auto &q = call.q, &k = call.k, &v = call.v;
   const auto d = q.size(3);
   reasons.add_if(v.sizes() != k.sizes(), "values and keys of different sizes");
-  reasons.add_if(d < kLeastFeatures || d > kernels::kMostDecodeFeatures || !is_power_of_two(d),
+  reasons.add_if(d < kMinFeatures || d > kernels::kMaxDecodeFeatures || !is_power_of_two(d),
                  "the features of a head");
   reasons.add_if(k.size(1) == 0 || q.size(1) % std::max<int64_t>(1, k.size(1)) != 0,
                  "the heads that share a key");
@@ -141,13 +141,13 @@ Reasons decode_reasons(const AttendCall& call) {
 /// How many parts `keys` of a row are cut into, where without that there are so many blocks: so
 /// that some of each multiprocessor's share them, in a cluster if that is enough.
 int64_t splits_of(int64_t blocks, int64_t keys) {
-  constexpr int64_t kKeysOfLongPart = 1024, kMostBlocks = 132;
+  constexpr int64_t kKeysOfLongPart = 1024, kMaxBlocks = 132;
   int64_t splits = 1;
-  while (splits < kernels::kMostDecodeCluster && splits * kKeysOfPart < keys &&
-         2 * splits * blocks <= kMostBlocks)
+  while (splits < kernels::kMaxDecodeCluster && splits * kKeysOfPart < keys &&
+         2 * splits * blocks <= kMaxBlocks)
     splits *= 2;
   return std::max(splits,
-                  std::min(keys / kKeysOfLongPart, 2 * kMostBlocks / std::max<int64_t>(1, blocks)));
+                  std::min(keys / kKeysOfLongPart, 2 * kMaxBlocks / std::max<int64_t>(1, blocks)));
 }
 
 /// Stride `dim` of a tensor that is broadcast where its size is 1.
@@ -323,7 +323,7 @@ kernels::NewestKey newest_params(const NewestKey& newest) {
     params.v_strides[i] = newest.v.stride(i);
   }
   params.normalises = newest.normalises;
-  params.least_norm = static_cast<float>(kLeastNorm);
+  params.least_norm = static_cast<float>(kMinNorm);
   if (newest.q_scale.defined()) params.q_scale = newest.q_scale.const_data_ptr();
   if (newest.k_scale.defined()) params.k_scale = newest.k_scale.const_data_ptr();
   if (!newest.rotation) return params;

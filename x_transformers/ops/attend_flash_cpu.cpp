@@ -31,7 +31,7 @@ const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
             p.options.scale = s.scale;
             p.l2_distance = true;
             reasons.add_if(call.q.dim() == 4 && call.q.size(3) + distance_feature_count(call.q) >
-                                                    kernels::kMostHeadFeatures,
+                                                    kernels::kMaxHeadFeatures,
                            "l2_distance needs more features than there may be");
           })
           .add<stages::Alibi>([](const auto& s, const Call&, P& p, R&) {

@@ -295,11 +295,11 @@ class FlashCudaAttention : public torch::autograd::Function<FlashCudaAttention> 
 };
 
 void add_reasons_of_shape(const AttendCall& call, const FlashParameters& p, Reasons& reasons) {
-  constexpr int64_t kMultiple = 8, kFewQueries = 16, kMost = int64_t{1} << 30;
+  constexpr int64_t kMultiple = 8, kFewQueries = 16, kMax = int64_t{1} << 30;
   const auto &q = call.q, &k = call.k, &v = call.v;
   const auto d = q.size(3), dv = v.size(3);
-  reasons.add_if(d > kernels::kMostFlashFeatures || d % kMultiple != 0 ||
-                     dv > kernels::kMostFlashFeatures || dv % kMultiple != 0 || d == 0 || dv == 0,
+  reasons.add_if(d > kernels::kMaxFlashFeatures || d % kMultiple != 0 ||
+                     dv > kernels::kMaxFlashFeatures || dv % kMultiple != 0 || d == 0 || dv == 0,
                  "the features of a head");
   const auto has_vectors = [](const at::Tensor& t) {
     bool multiple = is_aligned(t);
@@ -307,7 +307,7 @@ void add_reasons_of_shape(const AttendCall& call, const FlashParameters& p, Reas
     return multiple || t.stride(3) != 1;  // that is copied
   };
   reasons.add_if(!has_vectors(q) || !has_vectors(k) || !has_vectors(v), "memory off 16 bytes");
-  reasons.add_if(q.size(2) > kMost || k.size(2) > kMost || q.size(0) * q.size(1) > 65535,
+  reasons.add_if(q.size(2) > kMax || k.size(2) > kMax || q.size(0) * q.size(1) > 65535,
                  "so many queries, keys or heads");
   reasons.add_if(q.size(2) < kFewQueries && k.size(2) > kFewQueries, "few queries");
   reasons.add_if(q.numel() == 0 || k.numel() == 0, "there are no queries or keys");

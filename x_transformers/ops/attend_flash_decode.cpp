@@ -51,10 +51,10 @@ bool has_flash_attention(const at::Device& device) {
 }
 
 void add_reasons_of_shape(const AttendCall& call, const FilledKeys& filled, Reasons& reasons) {
-  constexpr int64_t kMostFeatures = 256, kMultiple = 8;
+  constexpr int64_t kMaxFeatures = 256, kMultiple = 8;
   const auto &q = call.q, &k = call.k, &v = call.v;
   const auto d = q.size(3);
-  reasons.add_if(v.size(3) != d || d > kMostFeatures || d % kMultiple != 0,
+  reasons.add_if(v.size(3) != d || d > kMaxFeatures || d % kMultiple != 0,
                  "the features of a head");
   reasons.add_if(v.size(1) != k.size(1), "values with more heads than keys");
   reasons.add_if(q.size(2) != 1 || k.size(2) != filled.capacity ||

@@ -27,7 +27,7 @@ using torch::autograd::variable_list;
 /// How large the matrix of a block is meant to be: larger ones leave the cache, smaller ones
 /// leave multiprocessors idle.
 constexpr int64_t kBlockBytes = int64_t{96} << 20;
-constexpr int64_t kLeastQueries = 64;  ///< of a block, and of what it is a multiple
+constexpr int64_t kMinQueries = 64;  ///< of a block, and of what it is a multiple
 
 struct MatrixParameters {
   double scale = 1.0;
@@ -205,8 +205,8 @@ class Matrix {
   std::vector<Block> blocks() const {
     constexpr int64_t kMultiple = 8;  // of keys, so that 16 bytes are read at once
     const auto of_query = batch_ * heads_ * keys_ * static_cast<int64_t>(q_.element_size());
-    const auto fitting = kBlockBytes / of_query / kLeastQueries * kLeastQueries;
-    const auto size = std::max(kLeastQueries, fitting);
+    const auto fitting = kBlockBytes / of_query / kMinQueries * kMinQueries;
+    const auto size = std::max(kMinQueries, fitting);
     std::vector<Block> all;
     for (int64_t begin = 0; begin < queries_; begin += size) {
       Block block{begin, std::min(queries_, begin + size), 0, keys_};
@@ -510,17 +510,16 @@ class MatrixAttention : public torch::autograd::Function<MatrixAttention> {
 };
 
 void add_reasons_of_shape(const AttendCall& call, const MatrixParameters& p, Reasons& reasons) {
-  constexpr int64_t kMost = int64_t{1} << 30, kMostEntries = 65535;
+  constexpr int64_t kMax = int64_t{1} << 30, kMaxEntries = 65535;
   const auto &q = call.q, &k = call.k;
   const auto heads = q.size(1);
   reasons.add_if(q.numel() == 0 || k.numel() == 0 || call.v.numel() == 0,
                  "there are no queries, keys or values");
-  reasons.add_if(
-      k.size(2) > kernels::kMostScoreKeys || q.size(2) > kMost || q.size(0) > kMostEntries,
-      "so many queries, keys or entries");
-  reasons.add_if(p.mixes_heads() && heads > kernels::kMostMixedHeads,
+  reasons.add_if(k.size(2) > kernels::kMaxScoreKeys || q.size(2) > kMax || q.size(0) > kMaxEntries,
+                 "so many queries, keys or entries");
+  reasons.add_if(p.mixes_heads() && heads > kernels::kMaxMixedHeads,
                  "so many heads that are mixed");
-  reasons.add_if(p.table.defined() && p.table.size(0) > kernels::kMostCountedPositions,
+  reasons.add_if(p.table.defined() && p.table.size(0) > kernels::kMaxCountedPositions,
                  "so many positions of cope");
   // Heads that see nothing have weights of 0 here, which are mixed into those that see something.
   const bool has_masks_of_heads = p.mask.defined() && p.mask.dim() >= 3 && p.mask.size(-3) > 1;

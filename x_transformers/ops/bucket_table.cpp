@@ -83,7 +83,7 @@ BucketRanges make_bucket_ranges(const at::Tensor& buckets, int64_t count) {
 }
 
 bool has_bucket_table(const at::Tensor& weight) {
-  return weight.size(0) <= kernels::kMostTableBuckets &&
+  return weight.size(0) <= kernels::kMaxTableBuckets &&
          cuda_kernel_reasons(weight, "weight").empty();
 }
 

@@ -27,7 +27,7 @@ std::vector<int64_t> sizes_of_out(const at::Tensor& x, const at::Tensor& weight,
 }
 
 void add_reasons_of_norm(const at::Tensor& x, const at::Tensor& gamma, Reasons& reasons) {
-  reasons.add_if(x.numel() * x.element_size() > kernels::kMostFewCudaBytesNormalised,
+  reasons.add_if(x.numel() * x.element_size() > kernels::kMaxFewCudaBytesNormalised,
                  "too many features to normalise on the way");
   add_unlike(reasons, x, gamma, "gamma");
   if (!gamma.defined()) return;
@@ -53,7 +53,7 @@ kernels::FewRowsNorm norm_of(const RowNorm& norm, int64_t dim) {
   const bool is_layer = norm.kind == RowNorm::Kind::layer;
   kernels::FewRowsNorm of_kernel;
   of_kernel.kind = is_layer ? kernels::FewRowsNorm::Kind::layer : kernels::FewRowsNorm::Kind::l2;
-  of_kernel.epsilon = static_cast<float>(is_layer ? kLayerNormEpsilon : kLeastNorm);
+  of_kernel.epsilon = static_cast<float>(is_layer ? kLayerNormEpsilon : kMinNorm);
   of_kernel.scale = is_layer ? 1.0f : std::sqrt(static_cast<float>(dim));
   if (!norm.gamma.defined()) return of_kernel;
   of_kernel.gain.weight = norm.gamma.const_data_ptr();
@@ -82,7 +82,7 @@ Reasons few_rows_cuda_reasons(const at::Tensor& x, const at::Tensor& weight, con
     return reasons;
   }
   const auto most =
-      x.scalar_type() == at::kFloat ? kernels::kMostFewCudaRows : kernels::kMostFewCudaRowsOf16Bits;
+      x.scalar_type() == at::kFloat ? kernels::kMaxFewCudaRows : kernels::kMaxFewCudaRowsOf16Bits;
   reasons.add_if(x.numel() > most * x.size(-1), "more than a few rows");
   reasons.add_if(x.size(-1) > std::numeric_limits<int>::max() / 4, "too many features");
   reasons.add_if(x.size(-1) * x.element_size() % kVectorBytes != 0 || !weight.is_contiguous() ||

@@ -140,7 +140,7 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
     const auto batch = saved[0].size(0);
     const bool wants_bias = how.bias.defined() && ctx->needs_input_grad(3);
     const bool has_own = wants_bias && how.bias.dim() == 3 && how.bias.size(0) == batch;
-    const auto parts = wants_bias && !has_own ? std::min(batch, kMostBiasSums) : batch;
+    const auto parts = wants_bias && !has_own ? std::min(batch, kMaxBiasSums) : batch;
     at::Tensor bias_grads;
     if (wants_bias)
       bias_grads = at::zeros({parts, saved[0].size(1), saved[1].size(1)}, saved[0].options());
@@ -170,7 +170,7 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
 
  private:
   // Sums of the gradient of a bias for parts of the batch, as many as may be made side by side.
-  static constexpr int64_t kMostBiasSums = 16;
+  static constexpr int64_t kMaxBiasSums = 16;
 
   static SquaredRelu matrix(const GatedCall& call, int64_t i) {
     const auto& bias = call.how.bias;
@@ -215,9 +215,9 @@ Reasons block_reasons(const GatedCall& call) {
   const auto& bias = call.how.bias;
   for (const auto& t : {call.q, call.k, call.v, bias})
     reasons.add_if(!is_float_on_cpu(t), "not a dense float32 tensor on the CPU");
-  constexpr int64_t kLeastQueries =
+  constexpr int64_t kMinQueries =
       16;  // below, a product for each sequence costs more than it saves
-  reasons.add_if(call.q.size(1) < kLeastQueries, "too few queries");
+  reasons.add_if(call.q.size(1) < kMinQueries, "too few queries");
   const bool has_pairs = !bias.defined() || (bias.dim() >= 2 && bias.size(-1) == call.k.size(1) &&
                                              bias.size(-2) == call.q.size(1));
   reasons.add_if(!has_pairs, "the bias has not an entry for each query and key");

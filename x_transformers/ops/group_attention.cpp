@@ -41,8 +41,8 @@ at::Tensor sums_before(const at::Tensor& matrices, int64_t groups, double scale)
   const auto flat = matrices.flatten(2);
   // As a product with ones below the diagonal, which reads memory in order; its work grows with
   // the square of the number of groups.
-  constexpr int64_t kMostByProduct = 64;
-  if (groups <= kMostByProduct) {
+  constexpr int64_t kMaxByProduct = 64;
+  if (groups <= kMaxByProduct) {
     const auto below = at::full({groups, groups - 1}, scale, flat.options())
                            .tril(-1)
                            .expand({flat.size(0), -1, -1});

@@ -273,12 +273,12 @@ GroupGradients group_attend_backward(const at::Tensor& heads, const at::Tensor& 
                                      const GroupAttend& how, const GroupKept& kept,
                                      const at::Tensor& out_grad) {
   // Sums of the gradient of the bias for parts of the batch, as many as may be made side by side.
-  constexpr int64_t kMostBiasSums = 16;
+  constexpr int64_t kMaxBiasSums = 16;
   const GroupLayout layout(heads, hidden, how);
   const auto batch = layout.batch();
   GroupGradients all{at::empty_like(heads), at::empty_like(hidden), {}};
   const bool has_bias = how.bias.defined();
-  const auto parts = has_bias ? std::min(batch, kMostBiasSums) : batch;
+  const auto parts = has_bias ? std::min(batch, kMaxBiasSums) : batch;
   at::Tensor bias_sums;
   if (has_bias) bias_sums = at::zeros({parts, how.bias.size(0)}, heads.options());
   for_each_part(parts, [&](int64_t part) {

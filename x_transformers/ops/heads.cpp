@@ -94,9 +94,8 @@ class PutInFrontOnCuda : public torch::autograd::Function<PutInFrontOnCuda> {
 };
 
 bool runs_on_our_kernel(const at::Tensor& t) {
-  constexpr int64_t kMostOfGrid = 65535;
-  return cuda_kernel_reasons(t, "t").empty() && t.size(0) <= kMostOfGrid &&
-         t.size(1) <= kMostOfGrid;
+  constexpr int64_t kMaxGrid = 65535;
+  return cuda_kernel_reasons(t, "t").empty() && t.size(0) <= kMaxGrid && t.size(1) <= kMaxGrid;
 }
 
 }  // namespace

@@ -165,8 +165,8 @@ Reasons width_cuda_reasons(const WidthCall& call) {
   if (!streams.is_cuda()) return reasons;
   for (const auto& weight : list_of(call.weights)) add_unlike(reasons, streams, weight, "a weight");
   reasons.add_if(streams.numel() == 0, "there are no numbers");
-  reasons.add_if(streams.size(2) > kernels::kMostHyperFeatures, "too many features");
-  reasons.add_if(call.weights.static_beta.size(0) > kernels::kMostHyperStreams, "too many streams");
+  reasons.add_if(streams.size(2) > kernels::kMaxHyperFeatures, "too many features");
+  reasons.add_if(call.weights.static_beta.size(0) > kernels::kMaxHyperStreams, "too many streams");
   reasons.add_if(call.views != 1 && call.views != 3, "there are neither 1 nor 3 views");
   return reasons;
 }
@@ -257,7 +257,7 @@ Reasons depth_cuda_reasons(const DepthCall& call) {
                      !is_plain_on_cuda(call.beta),
                  "beta is not a plain tensor of float32 on the same device");
   reasons.add_if(out.numel() == 0, "there are no numbers");
-  reasons.add_if(out.size(2) > kernels::kMostHyperFeatures, "too many features");
+  reasons.add_if(out.size(2) > kernels::kMaxHyperFeatures, "too many features");
   return reasons;
 }
 

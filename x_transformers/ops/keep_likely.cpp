@@ -24,13 +24,13 @@ Reasons cuda_reasons(const Call& call) {
   const auto& logits = call.logits;
   auto reasons = cuda_kernel_reasons(logits, "logits");
   if (!reasons.empty()) return reasons;
-  constexpr int64_t kMostRows = 1024;
+  constexpr int64_t kMaxRows = 1024;
   reasons.add_if(logits.scalar_type() != at::kFloat, "not float32");
   reasons.add_if(records_gradient({logits}), "gradients");
   const auto vocab = logits.dim() == 0 ? 0 : logits.size(-1);
   reasons.add_if(vocab == 0 || vocab > our_cuda_kernels().launchers->keep_likely_most(),
                  "no or too many logits in a row");
-  reasons.add_if(vocab > 0 && logits.numel() > kMostRows * vocab, "many rows");
+  reasons.add_if(vocab > 0 && logits.numel() > kMaxRows * vocab, "many rows");
   return reasons;
 }
 

@@ -136,7 +136,7 @@ Reasons cuda_reasons(const MixCall& call) {
     if (!reasons.empty()) break;
   }
   reasons.add_if(call.logits.numel() == 0 || call.layers[0].numel() == 0, "there are no numbers");
-  reasons.add_if(call.logits.size(3) > kernels::kMostMixedLayers, "too many layers");
+  reasons.add_if(call.logits.size(3) > kernels::kMaxMixedLayers, "too many layers");
   return reasons;
 }
 

@@ -24,11 +24,11 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Below these sizes packing costs more than the tiles save.
-constexpr int64_t kLeastLines = 16;
-constexpr int64_t kLeastProducts = int64_t{1} << 20;
+constexpr int64_t kMinLines = 16;
+constexpr int64_t kMinProducts = int64_t{1} << 20;
 
 bool is_worth_tiles(int64_t m, int64_t n, int64_t k) {
-  return std::min({m, n, k}) >= kLeastLines && m * n * k >= kLeastProducts;
+  return std::min({m, n, k}) >= kMinLines && m * n * k >= kMinProducts;
 }
 
 kernels::GemmPrecision precision() {
@@ -109,7 +109,7 @@ at::Tensor rows_of(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
 // The most rows of a few: of more, float32 is faster in tiles. Where bfloat16 is emulated anything
 // below the tiles' least lines is.
-constexpr int64_t kMostFewRows = 4;
+constexpr int64_t kMaxFewRows = 4;
 
 template <class Number, class T>
 void run_few_rows_of(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias,
@@ -175,7 +175,7 @@ Reasons quantized_rows_reasons(const at::Tensor& x, const at::Tensor& weight,
   reasons.add_if(!weight.is_contiguous(), "the rows of the weight are not dense");
   if (x.dim() < 1 || (bias.defined() && (bias.dim() != 1 || bias.size(0) != weight.size(0))))
     reasons.add("the sizes do not fit");
-  reasons.add_if(reasons.empty() && x.numel() >= kLeastLines * x.size(-1), "more than a few rows");
+  reasons.add_if(reasons.empty() && x.numel() >= kMinLines * x.size(-1), "more than a few rows");
   return reasons;
 }
 
@@ -288,13 +288,13 @@ void set_matmul_precision(const std::string& name) {
 std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                  const at::Tensor& bias) {
   // ATen is as fast as it gets on weights of a few KiB.
-  constexpr int64_t kLeastWeights = 1 << 12;
+  constexpr int64_t kMinWeights = 1 << 12;
   if (kernels::current_isa() == kernels::Isa::baseline) return "no kernel for this processor";
   const auto dtype = x.scalar_type() == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
   if (auto reason = operands_unsupported(x, weight, bias, dtype); !reason.empty()) return reason;
-  if (weight.numel() < kLeastWeights) return "too small";
+  if (weight.numel() < kMinWeights) return "too small";
   const bool is_emulated = dtype == at::kBFloat16 && emulates_bf16();
-  const auto most = is_emulated ? kLeastLines - 1 : kMostFewRows;
+  const auto most = is_emulated ? kMinLines - 1 : kMaxFewRows;
   if (x.numel() > most * x.size(-1)) return "more than a few rows";
   if (weight.stride(1) != 1) return "the rows of the weight are not dense";
   return {};

@@ -53,8 +53,8 @@ class ChunkedPass {
     // A product with a number of columns that 16 bytes do not divide takes cuBLAS up to eight times
     // as long: columns are added that no class has.
     const auto classes = weight.size(0);
-    constexpr int64_t kMultiple = 64, kLeast = 8;
-    if (classes % kLeast != 0) {
+    constexpr int64_t kMultiple = 64, kMin = 8;
+    if (classes % kMin != 0) {
       const auto more = (classes / kMultiple + 1) * kMultiple - classes;
       weight_ = at::constant_pad_nd(weight, {0, 0, 0, more});
       if (bias.defined()) bias_ = at::constant_pad_nd(bias, {0, more});

@@ -76,7 +76,7 @@ at::Tensor linear_with_ends_reference(const at::Tensor& x, const at::Tensor& wei
 
 bool takes_ends(const at::Tensor& x) {
   return x.is_cuda() && x.scalar_type() != at::kFloat && x.dim() > 0 && x.size(-1) > 0 &&
-         x.numel() <= kernels::kMostFewCudaRowsOf16Bits * x.size(-1) &&
+         x.numel() <= kernels::kMaxFewCudaRowsOf16Bits * x.size(-1) &&
          !at::GradMode::is_enabled() && is_plain_on_cuda(x) && our_cuda_kernels().launchers;
 }
 

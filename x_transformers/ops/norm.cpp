@@ -26,7 +26,7 @@ struct NormKind {
   bool centred = false;  ///< layer norm
   double scale = 1.0;    ///< l2 norms only
   double gamma_offset = 0.0;
-  double least = kLeastNorm;  ///< l2 norms only: a smaller norm counts as this
+  double least = kMinNorm;  ///< l2 norms only: a smaller norm counts as this
 
   double epsilon() const { return centred ? kLayerNormEpsilon : least; }
 };
@@ -209,7 +209,7 @@ Reasons cuda_reasons(const NormCall& call) {
   const auto &x = call.x, &gamma = call.gamma;
   auto reasons = cuda_kernel_reasons(x, "x");
   if (!x.is_cuda()) return reasons;
-  reasons.add_if(x.dim() == 0 || x.size(-1) == 0 || x.size(-1) > kernels::kMostCudaNormFeatures,
+  reasons.add_if(x.dim() == 0 || x.size(-1) == 0 || x.size(-1) > kernels::kMaxCudaNormFeatures,
                  "no or too many features");
   if (!gamma.defined()) return reasons;
   add_unlike(reasons, x, gamma, "gamma");
@@ -237,7 +237,7 @@ at::Tensor with_offset(const at::Tensor& gamma, double offset) {
 /// rms_norm by LibTorch's kernel.
 at::Tensor aten_rms_norm(const NormCall& call) {
   const auto& x = call.x;
-  const double epsilon = kLeastNorm * kLeastNorm / static_cast<double>(x.size(-1));
+  const double epsilon = kMinNorm * kMinNorm / static_cast<double>(x.size(-1));
   const auto weight = with_offset(call.gamma, call.kind.gamma_offset);
   const auto gain = weight.defined() ? std::optional(weight) : std::nullopt;
   return std::get<0>(at::_fused_rms_norm(x, {x.size(-1)}, gain, epsilon));
@@ -373,7 +373,7 @@ at::Tensor layer_norm_reference(const at::Tensor& x, const at::Tensor& gamma, do
 
 at::Tensor l2norm_reference(const at::Tensor& x, int64_t groups) {
   const auto grouped = groups == 1 ? x : x.unflatten(-1, {groups, x.size(-1) / groups});
-  const auto normed = over_norm(grouped, kLeastNorm);
+  const auto normed = over_norm(grouped, kMinNorm);
   return groups == 1 ? normed : normed.flatten(-2);
 }
 

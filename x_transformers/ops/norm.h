@@ -13,7 +13,7 @@
 namespace x_transformers {
 
 inline constexpr double kLayerNormEpsilon = 1e-5;
-inline constexpr double kLeastNorm = 1e-12;  ///< of rows: a smaller one counts as this
+inline constexpr double kMinNorm = 1e-12;  ///< of rows: a smaller one counts as this
 
 /// (x - mean) / sqrt(var + 1e-5) * (gamma + gamma_offset) over the last dimension of x [..., dim],
 /// without bias (arXiv:1607.06450). gamma is [dim], or undefined for none (the offset then plays no

@@ -121,13 +121,13 @@ class OffsetScaleOnCuda : public torch::autograd::Function<OffsetScaleOnCuda> {
     if (at::GradMode::is_enabled()) return with_graph(saved, output_grads[0]);
     const auto &x = saved[0], &gamma = saved[1], &beta = saved[2];
     const auto y_grad = output_grads[0].contiguous();
-    constexpr int64_t kRows = 64, kMostChunks = 256;
+    constexpr int64_t kRows = 64, kMaxChunks = 256;
     kernels::OffsetScaleGradients params;
     params.element = element_of(x);
     params.heads = gamma.size(0);
     params.dim = gamma.size(1);
     params.rows = x.numel() / params.dim;
-    params.chunks = std::clamp<int64_t>(params.rows / kRows, 1, kMostChunks);
+    params.chunks = std::clamp<int64_t>(params.rows / kRows, 1, kMaxChunks);
     const auto sums = at::empty({params.chunks, 2 * gamma.numel()}, x.options().dtype(at::kFloat));
     params.x = x.const_data_ptr();
     params.y_grad = y_grad.const_data_ptr();

@@ -115,8 +115,8 @@ Reasons polar_reasons(const PolarCall& call) {
   reasons.add_if(t.size(3) % kVector != 0, "features that are no vectors of 16 bytes");
   reasons.add_if(records_gradient({angles}) && angles.size(1) != t.size(1),
                  "a gradient of angles that heads share");
-  constexpr int64_t kMostBlocks = 65'535;
-  reasons.add_if(t.size(0) > kMostBlocks || t.size(1) > kMostBlocks,
+  constexpr int64_t kMaxBlocks = 65'535;
+  reasons.add_if(t.size(0) > kMaxBlocks || t.size(1) > kMaxBlocks,
                  "more than 65535 heads or entries");
   return reasons;
 }

@@ -138,7 +138,7 @@ std::string rotary_unsupported(const at::Tensor& t, const RotaryTable& table) {
     if (part.scalar_type() != at::kFloat) return "the table is not float32";
     if (part.requires_grad()) return "the table wants a gradient";
   }
-  if (2 * table.cos.size(2) > kernels::kMostRotated) return "too many rotated features";
+  if (2 * table.cos.size(2) > kernels::kMaxRotated) return "too many rotated features";
   return {};
 }
 
@@ -200,8 +200,8 @@ at::Tensor fused_rotary(const RotaryCall& call) {
 Reasons rotary_cuda_reasons(const RotaryCall& call) {
   auto reasons = cuda_kernel_reasons(call.t, "t");
   if (!call.t.is_cuda()) return reasons;
-  constexpr int64_t kMostEntries = 65535;  // of a grid
-  reasons.add_if(call.t.size(0) > kMostEntries || call.t.size(1) > kMostEntries,
+  constexpr int64_t kMaxEntries = 65535;  // of a grid
+  reasons.add_if(call.t.size(0) > kMaxEntries || call.t.size(1) > kMaxEntries,
                  "too many batch entries or heads");
   for (const auto& part : {call.table.cos, call.table.sin, call.table.scale}) {
     if (!part.defined()) continue;

@@ -15,7 +15,7 @@ int default_threads() {
   static const int threads = [] {
     const char* text = std::getenv("OMP_NUM_THREADS");
     const long asked = text ? std::strtol(text, nullptr, 10) : 0;
-    if (asked > 0) return static_cast<int>(std::min<long>(asked, Team::kMostParts));
+    if (asked > 0) return static_cast<int>(std::min<long>(asked, Team::kMaxParts));
     return usable_cpus();
   }();
   return threads;
@@ -29,7 +29,7 @@ int most_threads() { return asked_threads > 0 ? asked_threads : default_threads(
 void run_region(Team::Body body, void* data, unsigned asked) {
   auto& part = current_part();
   const int wanted = asked > 0 ? static_cast<int>(asked) : most_threads();
-  const int count = part.is_active ? 1 : std::clamp(wanted, 1, Team::kMostParts);
+  const int count = part.is_active ? 1 : std::clamp(wanted, 1, Team::kMaxParts);
   if (count > 1) return own_team().run(body, data, count);
   const Part outer = part;
   part.team = nullptr;
@@ -222,7 +222,7 @@ int omp_get_num_procs() { return x_transformers::affine_cpus(); }
 int omp_get_num_threads() { return current_part().count; }
 int omp_get_thread_num() { return current_part().index; }
 int omp_in_parallel() { return current_part().is_active ? 1 : 0; }
-void omp_set_num_threads(int threads) { asked_threads = std::clamp(threads, 1, Team::kMostParts); }
+void omp_set_num_threads(int threads) { asked_threads = std::clamp(threads, 1, Team::kMaxParts); }
 
 }  // extern "C"
 // NOLINTEND(readability-identifier-naming)

@@ -36,8 +36,8 @@ class RegionTimes {
     /// One that is much longer than those before is not believed at once, for it may be other work
     /// that ran in between.
     static void take(int64_t& known, int64_t measured) {
-      constexpr int64_t kLeastNs = 1000;
-      if (known > 0) measured = std::min(measured, 4 * known + kLeastNs);
+      constexpr int64_t kMinNs = 1000;
+      if (known > 0) measured = std::min(measured, 4 * known + kMinNs);
       known = std::max<int64_t>(1, known == 0 ? measured : (3 * known + measured) / 4);
     }
   };

@@ -47,7 +47,7 @@ Part& current_part();
 class Team {
  public:
   using Body = RegionTimes::Body;
-  static constexpr int kMostParts = 1024;
+  static constexpr int kMaxParts = 1024;
 
   Team() = default;
   Team(const Team&) = delete;

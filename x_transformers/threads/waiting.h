@@ -63,7 +63,7 @@ class Patience {
     const auto before = crowded_for_.load(std::memory_order_relaxed);
     if (now < until) return;
     const auto length =
-        now - until < kForgottenNs ? std::min(4 * before, kMostCrowdedNs) : kLeastCrowdedNs;
+        now - until < kForgottenNs ? std::min(4 * before, kMaxCrowdedNs) : kMinCrowdedNs;
     crowded_for_.store(length, std::memory_order_relaxed);
     crowded_until_.store(now + length, std::memory_order_relaxed);
   }
@@ -73,11 +73,11 @@ class Patience {
 
  private:
   static constexpr int64_t kAwakeNs = 200'000, kCrowdedNs = 2'000;
-  static constexpr int64_t kLeastCrowdedNs = 16'000'000, kMostCrowdedNs = 256'000'000;
+  static constexpr int64_t kMinCrowdedNs = 16'000'000, kMaxCrowdedNs = 256'000'000;
   static constexpr int64_t kForgottenNs = 60'000'000;
 
   const bool is_passive_ = is_passive();
-  std::atomic<int64_t> crowded_until_{0}, crowded_for_{kLeastCrowdedNs};
+  std::atomic<int64_t> crowded_until_{0}, crowded_for_{kMinCrowdedNs};
 };
 
 }  // namespace x_transformers::threads

@@ -47,8 +47,8 @@ class Kept : public torch::autograd::SavedVariableHooks {
 
 /// What ranks say that they gather: its number, as far as a float holds their sum.
 double tag_of(const std::vector<size_t>& parameters) {
-  constexpr size_t kMostTag = size_t{1} << 20;
-  return static_cast<double>(parameters.front() % kMostTag);
+  constexpr size_t kMaxTag = size_t{1} << 20;
+  return static_cast<double>(parameters.front() % kMaxTag);
 }
 
 template <class T>

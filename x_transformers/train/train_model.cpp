@@ -293,9 +293,8 @@ std::optional<Notice> learning_rate_note(const RunOptions& run, const torch::nn:
   if (run.has_learning_rate || run.train.optimizer.optimizer != "adamw") return std::nullopt;
   int64_t weights = 0;
   for (const auto& parameter : module.parameters()) weights += parameter.numel();
-  constexpr double kLeast = 1e-4;
-  const auto usual =
-      std::max(0.003239 - 0.0001395 * std::log(static_cast<double>(weights)), kLeast);
+  constexpr double kMin = 1e-4;
+  const auto usual = std::max(0.003239 - 0.0001395 * std::log(static_cast<double>(weights)), kMin);
   const auto given = run.train.optimizer.learning_rate;
   if (usual < 2 * given && given < 2 * usual) return std::nullopt;
   return Notice{

@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 
 /// With skip_nonfinite: after more skipped steps in a row than this the weights are taken to be
 /// lost.
-constexpr int64_t kMostSkippedInARow = 20;
+constexpr int64_t kMaxSkippedInARow = 20;
 
 ReportOptions report_options(const TrainOptions& options, const TrainerParts& parts) {
   return {.total_steps = options.steps,
@@ -290,10 +290,10 @@ void Trainer::settle() {
         fail_nonfinite(record.step, nonfinite_text(record));
       }
       ++state_.skipped_steps;
-      if (++skipped_in_a_row_ == kMostSkippedInARow) {
+      if (++skipped_in_a_row_ == kMaxSkippedInARow) {
         fail_nonfinite(record.step, fmt::format("{} steps one after the other passed over, as if "
                                                 "the weights were lost: {}",
-                                                kMostSkippedInARow, nonfinite_text(record)));
+                                                kMaxSkippedInARow, nonfinite_text(record)));
       }
       if (first_skipped == nullptr) first_skipped = &record;
       continue;

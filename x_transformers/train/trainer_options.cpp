@@ -16,9 +16,9 @@ void at_least(const char* name, std::optional<int64_t> value, int64_t least) {
 }
 
 /// Batches and steps of which something is held at once: more end in a lack of memory.
-constexpr int64_t kMostHeld = 1'000'000;
+constexpr int64_t kMaxHeld = 1'000'000;
 /// Tokens of a text, as generate takes them.
-constexpr int64_t kMostTokens = kLargestSize;
+constexpr int64_t kMaxTokens = kMaxSize;
 
 void from_one_to(int64_t most, const char* name, std::optional<int64_t> value) {
   expect(!value || (*value >= 1 && *value <= most), at(name), value.value_or(0),
@@ -53,9 +53,9 @@ void check_rules(const TrainOptions& o) {
   in_range("min_learning_rate_ratio", o.min_learning_rate_ratio, 0, 1);
   in_range("grad_clip", o.grad_clip, 0, 1e30);
   expect(!o.qk_clip || *o.qk_clip > 0, at("qk_clip"), o.qk_clip.value_or(0), "a number above 0");
-  from_one_to(kMostHeld, "grad_accum", o.grad_accum);
+  from_one_to(kMaxHeld, "grad_accum", o.grad_accum);
   at_least("loss_chunk", o.loss_chunk, 1);
-  from_one_to(kMostHeld, "checkpoint_every", o.checkpoint_every);
+  from_one_to(kMaxHeld, "checkpoint_every", o.checkpoint_every);
   expect(!o.ema_decay || (*o.ema_decay > 0 && *o.ema_decay < 1), at("ema_decay"),
          o.ema_decay.value_or(0), "a number between 0 and 1");
   expect(o.precision == "fp32" || o.precision == "bf16", at("precision"), o.precision,
@@ -64,19 +64,19 @@ void check_rules(const TrainOptions& o) {
              o.matmul_precision == "medium",
          at("matmul_precision"), o.matmul_precision, "highest, high or medium");
   expect(is_device(o.device), at("device"), o.device, "cpu, cuda or cuda:N");
-  from_one_to(kMostThreads, "threads", o.threads);
+  from_one_to(kMaxThreads, "threads", o.threads);
   in_range("rank_timeout", o.rank_timeout, 2, 1e6);
   expect(o.shard == "none" || o.shard == "optimizer" || o.shard == "parameters", at("shard"),
          o.shard, "none, optimizer or parameters");
   require(o.init_key.empty() || !o.init_from.empty(), at("init_key"), "needs {}",
           option("init_from"));
-  from_one_to(kMostHeld, "log_every", o.log_every);
+  from_one_to(kMaxHeld, "log_every", o.log_every);
   at_least("eval_every", o.eval_every, 0);
   at_least("early_stopping_patience", o.early_stopping_patience, 1);
   require(!o.early_stopping_patience || o.eval_every != 0, at("early_stopping_patience"),
           "needs validations, and {} is 0", option("eval_every"));
   at_least("sample_every", o.sample_every, 0);
-  from_one_to(kMostTokens, "sample_length", o.sample_length);
+  from_one_to(kMaxTokens, "sample_length", o.sample_length);
   at_least("save_every", o.save_every, 1);
   at_least("keep_last", o.keep_last, 1);
   expect(

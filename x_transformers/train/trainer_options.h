@@ -10,7 +10,7 @@
 namespace x_transformers {
 
 /// CPU threads that a run may ask for: more than any machine has use for, fewer than exhaust one.
-inline constexpr int64_t kMostThreads = 1024;
+inline constexpr int64_t kMaxThreads = 1024;
 
 struct TrainOptions {
   /// updates of the weights

@@ -43,7 +43,7 @@ at::Tensor norm_of(const at::Tensor& t, double order) {
   return at::linalg_vector_norm(t, order, c10::nullopt, /*keepdim=*/false, at::kFloat);
 }
 
-constexpr double kLargest = std::numeric_limits<double>::infinity();
+constexpr double kMax = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -70,8 +70,7 @@ void Watch::begin() {
 
 void Watch::add(Activation& activation, const at::Tensor& value) {
   const at::NoGradGuard no_grad;
-  const auto squares = norm_of(value.detach(), 2).square(),
-             largest = norm_of(value.detach(), kLargest);
+  const auto squares = norm_of(value.detach(), 2).square(), largest = norm_of(value.detach(), kMax);
   const bool is_first = !activation.squares.defined();
   activation.squares = is_first ? squares : activation.squares + squares;
   activation.largest = is_first ? largest : at::maximum(activation.largest, largest);
@@ -102,13 +101,13 @@ at::Tensor Watch::measure(const std::vector<at::Tensor>& gradients) {
     sizes[group].push_back(norm_of(weights[i], 2));
     if (!gradients[i].defined()) continue;
     norms[group].push_back(norm_of(gradients[i], 2));
-    maxes[group].push_back(norm_of(gradients[i], kLargest));
+    maxes[group].push_back(norm_of(gradients[i], kMax));
   }
   for (size_t group = 0; group < groups_.size(); ++group) {
     const bool has_gradients = !norms[group].empty();
     groups_[group].has_gradients |= has_gradients;
     numbers.push_back(has_gradients ? norm_of(at::stack(norms[group]), 2) : none);
-    numbers.push_back(has_gradients ? norm_of(at::stack(maxes[group]), kLargest) : none);
+    numbers.push_back(has_gradients ? norm_of(at::stack(maxes[group]), kMax) : none);
     numbers.push_back(norm_of(at::stack(sizes[group]), 2));
   }
   const auto root_mean_square = [&](const Activation& activation) {

@@ -157,9 +157,9 @@ int64_t AutoregressiveWrapperImpl::fastest_chunk(const at::Device& device) const
   try {
     const auto head = net_->linear_head().weight;
     if (!cuda_kernel_reasons(head, "the head").empty()) return 0;
-    constexpr int64_t kMostBytes = int64_t{4} << 30;
+    constexpr int64_t kMaxBytes = int64_t{4} << 30;
     const auto bytes_of_row = head.size(0) * static_cast<int64_t>(head.element_size());
-    return std::max<int64_t>(1, kMostBytes / bytes_of_row);
+    return std::max<int64_t>(1, kMaxBytes / bytes_of_row);
   } catch (const InputError&) {
     return 0;  // its head is more than one product
   }

@@ -30,9 +30,9 @@ at::Tensor places_below(const at::Tensor& lens, int64_t n) {
 at::Tensor next_entry(const at::Tensor& predicted, bool is_probabilistic, double temperature = 1.0,
                       const std::optional<at::Generator>& generator = std::nullopt) {
   if (!is_probabilistic) return predicted;
-  constexpr double kLeastVariance = 1e-5;
+  constexpr double kMinVariance = 1e-5;
   const auto mean = predicted.select(0, 0), variance = predicted.select(0, 1);
-  return at::normal(mean, variance.clamp_min(kLeastVariance).sqrt() * temperature, generator);
+  return at::normal(mean, variance.clamp_min(kMinVariance).sqrt() * temperature, generator);
 }
 
 /// The mean of loss [b, n, ...] over the entries that a mask [b, n] lets count; 0 where none does,
@@ -236,7 +236,7 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout_of_python(ContinuousInpu
 at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs,
                                                          const ContinuousGenerateOptions& options) {
   expect(options.seq_len >= 0, at("seq_len"), options.seq_len, "at least 0");
-  require_at_most(options.seq_len, kLargestSize, "seq_len");
+  require_at_most(options.seq_len, kMaxSize, "seq_len");
   expect(options.temperature >= 0, at("temperature"), options.temperature, "at least 0");
   const auto start = inputs.x;
   require(start.defined() && (start.dim() == 2 || start.dim() == 3), at("start_tokens"),

@@ -42,7 +42,7 @@ void check_token(int64_t mask_id, const TokenModel& net) {
 
 void validate(const NonAutoregressiveWrapperOptions& o) {
   require_at_least(o.steps, 1, "steps");
-  require_at_most(o.steps, kLargestSize, "steps");
+  require_at_most(o.steps, kMaxSize, "steps");
   require_probability(o.self_cond_train_prob, "self_cond_train_prob");
   require_probability(o.no_replace_prob, "no_replace_prob");
   require_probability(o.random_token_prob, "random_token_prob");
@@ -153,13 +153,13 @@ at::Tensor NonAutoregressiveWrapperImpl::without_mask_id(const at::Tensor& logit
 at::Tensor NonAutoregressiveWrapperImpl::critic_loss(const NonAutoregressiveInputs& inputs,
                                                      const at::Tensor& logits,
                                                      const MaskedTokens& masked) {
-  constexpr double kLowestTemperature = 1e-10;
+  constexpr double kMinTemperature = 1e-10;
   // Drawn in any case, as in Python: so both draw the same numbers from one seed.
   const auto random = at::rand({}, logits.options());
   const auto given = inputs.generator_sample_temperature;
   const auto temperature = given ? at::full_like(random, *given) : random;
   const auto sampled =
-      draw(without_mask_id(logits.detach()), temperature.clamp_min(kLowestTemperature));
+      draw(without_mask_id(logits.detach()), temperature.clamp_min(kMinTemperature));
   const auto& x = inputs.x;
   const auto generated = at::where(masked.mask, sampled, x);
   const auto scores = judge(generated, inputs.net);
@@ -219,7 +219,7 @@ struct NonAutoregressiveWrapperImpl::Drawing {
 /// Finds every masked token, and how likely each is wrong.
 void NonAutoregressiveWrapperImpl::fill(Drawing& d, const NonAutoregressiveGeneration& generation,
                                         double annealing) {
-  constexpr double kLowestTemperature = 1e-3;
+  constexpr double kMinTemperature = 1e-3;
   d.inputs.x = d.seq;
   if (options_.self_cond) d.inputs.sum_embeds = to_self_cond_->forward(d.embeds);
   const auto output = net_->forward(d.inputs);
@@ -238,7 +238,7 @@ void NonAutoregressiveWrapperImpl::fill(Drawing& d, const NonAutoregressiveGener
     constexpr double kUnused = 1.0;
     logits = top_k(logits, kUnused, static_cast<int64_t>(kept));
   }
-  const auto temperature = std::max(generation.start_temperature * annealing, kLowestTemperature);
+  const auto temperature = std::max(generation.start_temperature * annealing, kMinTemperature);
   const auto sampled = draw(logits, temperature, d.generator);
   d.seq = at::where(d.mask, sampled, d.seq);
   if (has_critic()) {

@@ -66,9 +66,9 @@ MaskedTokens mask_tokens(const at::Tensor& tokens, const MaskSchedule& schedule,
 }
 
 at::Tensor masked_gumbel_noise(const at::Tensor& t, const std::optional<at::Generator>& generator) {
-  constexpr double kSmallest = 1e-10;
+  constexpr double kMin = 1e-10;
   const auto uniform = at::empty_like(in_full_precision(t)).uniform_(0, 1, generator);
-  return -(-(uniform + kSmallest).log() + kSmallest).log();
+  return -(-(uniform + kMin).log() + kMin).log();
 }
 
 }  // namespace x_transformers

@@ -98,7 +98,7 @@ XValAutoregressiveWrapperImpl::Output XValAutoregressiveWrapperImpl::forward(XVa
 XValAutoregressiveWrapperImpl::Generated XValAutoregressiveWrapperImpl::generate(
     XValInputs inputs, const XValGenerateOptions& options) {
   expect(options.seq_len >= 0, at("seq_len"), options.seq_len, "at least 0");
-  require_at_most(options.seq_len, kLargestSize, "seq_len");
+  require_at_most(options.seq_len, kMaxSize, "seq_len");
   expect(options.temperature >= 0, at("temperature"), options.temperature, "at least 0");
   const auto filter = logits_filter(options.filter_logits_fn, options.filter_kwargs);
   auto tokens = inputs.x, numbers = inputs.x_num;

@@ -39,8 +39,8 @@ namespace {
 
 /// Up to this many rows (queries times heads that share a key/value head) read keys and values
 /// where they lie.
-constexpr int64_t kMostDecodeRows = 16;
-constexpr int64_t kLeastKeysPerPart = 256;
+constexpr int64_t kMaxDecodeRows = 16;
+constexpr int64_t kMinKeysPerPart = 256;
 
 void fill_without_keys(const AttentionForward& params) {
   const auto& shape = params.shape;
@@ -63,8 +63,8 @@ void decode(const AttentionForward& params, const AttentionLoops& loops) {
   const auto& shape = params.shape;
   const int64_t groups = shape.batch * shape.kv_heads;
   const int64_t threads = at::get_num_threads();
-  const int64_t parts = std::clamp<int64_t>(
-      std::min(threads / groups, shape.keys / kLeastKeysPerPart), 1, shape.keys);
+  const int64_t parts =
+      std::clamp<int64_t>(std::min(threads / groups, shape.keys / kMinKeysPerPart), 1, shape.keys);
   const int64_t rows = shape.heads / shape.kv_heads * shape.queries;
   const int64_t part_size = rows * loops.decode_state_size(shape);
   std::vector<float> states(groups * parts * part_size);
@@ -92,7 +92,7 @@ void attention_forward(const AttentionForward& params) {
   if (shape.batch * shape.heads * shape.queries == 0) return;
   if (shape.keys == 0) return fill_without_keys(params);
   const int64_t rows = shape.heads / shape.kv_heads * shape.queries;
-  if (rows <= kMostDecodeRows && !params.scores.hard) return decode(params, loops);
+  if (rows <= kMaxDecodeRows && !params.scores.hard) return decode(params, loops);
   const int64_t groups = shape.batch * shape.kv_heads;
   const int64_t parts =
       std::clamp<int64_t>(2 * at::get_num_threads() / groups, 1, std::max<int64_t>(1, rows / 16));

@@ -7,7 +7,7 @@
 namespace x_transformers::kernels {
 
 /// Most features of a query, key or value head.
-constexpr int64_t kMostHeadFeatures = 256;
+constexpr int64_t kMaxHeadFeatures = 256;
 
 /// A tensor [batch, heads, rows, features] with strides in elements; features are dense.
 template <class T>

@@ -16,10 +16,10 @@ constexpr int64_t kBlock = 2 * kPanel;
 constexpr int64_t kStep = 32;  // k of a tile
 // A part of b that stays in the second-level cache while panels of a pass by. Slices have no more
 // steps, so that what was packed is read while the caches still hold it.
-constexpr int64_t kMostSteps = 384 / kStep;
+constexpr int64_t kMaxSteps = 384 / kStep;
 constexpr int64_t kCachedColumns = 512;
 // Packed operands beyond this are packed in slices.
-constexpr int64_t kMostPackedBytes = int64_t{24} << 20;
+constexpr int64_t kMaxPackedBytes = int64_t{24} << 20;
 
 int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
@@ -53,9 +53,9 @@ class PackedGemm {
 
   void run() {
     const int64_t steps = ceil_div(params_.k, kStep);
-    const int64_t slice_steps = ceil_div(steps, ceil_div(steps, kMostSteps));
+    const int64_t slice_steps = ceil_div(steps, ceil_div(steps, kMaxSteps));
     const int64_t panel_bytes = slice_steps * tiles_.parts * kTileBytes;
-    const int64_t most = std::max<int64_t>(1, kMostPackedBytes / panel_bytes / 2) * kBlock;
+    const int64_t most = std::max<int64_t>(1, kMaxPackedBytes / panel_bytes / 2) * kBlock;
     if (is_a_packed()) {
       a_ = scratch<struct PackedA>(std::min(ceil_div(params_.m, kBlock) * kBlock, most) / kPanel *
                                    panel_bytes);
@@ -159,7 +159,7 @@ class PackedGemm {
   /// A block of rows in memory of this thread, which its cache still holds when the rows are
   /// multiplied.
   const uint16_t* pack_rows(const Slice& slice, int64_t row) const {
-    auto* packed = scratch<struct PackedRows>(2 * kMostSteps * tiles_.parts * kTileBytes);
+    auto* packed = scratch<struct PackedRows>(2 * kMaxSteps * tiles_.parts * kTileBytes);
     for (int64_t index = 0; index < 2; ++index) {
       for (int64_t step = 0; step < slice.steps; ++step) {
         pack_tile(rows_, slice.row + row + index * kPanel, slice.step + step, tiles_.pack_a,

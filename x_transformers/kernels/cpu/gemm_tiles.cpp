@@ -23,11 +23,11 @@ namespace x_transformers::kernels {
 namespace {
 
 constexpr int kRows = 16;
-constexpr int kMostParts = 3;
+constexpr int kMaxParts = 3;
 
 /// One tile of each part.
 struct Tiles {
-  __m512i rows[kMostParts][kRows];
+  __m512i rows[kMaxParts][kRows];
 };
 
 /// x rounded to bfloat16, as a float's bits (halves away from 0).

@@ -6,7 +6,7 @@
 namespace x_transformers::kernels {
 
 /// Most features of a head that can be rotated.
-constexpr int64_t kMostRotated = 1024;
+constexpr int64_t kMaxRotated = 1024;
 
 void rotary(const RotaryParams& params);
 

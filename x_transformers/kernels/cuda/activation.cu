@@ -246,9 +246,9 @@ cudaError_t activation_backward(const ActivationBackward& params, cudaStream_t s
 int64_t activation_chunks(int64_t rows, int64_t dim) {
   // Below four rows a chunk its sums would be a good part of what it reads.
   constexpr int64_t kBlocks = kBlocksOfEach * kMultiprocessors, kColumns = kThreads * 8,
-                    kLeastRows = 4;
+                    kMinRows = 4;
   const auto strips = (dim + kColumns - 1) / kColumns;
-  const auto most = std::max<int64_t>(1, rows / kLeastRows);
+  const auto most = std::max<int64_t>(1, rows / kMinRows);
   return std::min({std::max<int64_t>(1, kBlocks / strips), most, int64_t{65535}});
 }
 

@@ -10,12 +10,12 @@ namespace {
 
 constexpr int kThreads = 256, kNumbers = 4;
 constexpr int64_t kPart = int64_t{kThreads} * kNumbers * 4;  ///< of a weight, of a block
-constexpr int kMostWeights = 400;
+constexpr int kMaxWeights = 400;
 
 /// Of one launch. The size is bounded by the 32,764 bytes of a kernel's parameters.
 struct Launch {
-  AdamWWeight weights[kMostWeights];
-  int first_block[kMostWeights];
+  AdamWWeight weights[kMaxWeights];
+  int first_block[kMaxWeights];
   int count;
   const float *learning_rate, *divisor, *skipped;
   double beta1, beta2, weight_decay;
@@ -148,7 +148,7 @@ void launch(const AdamWStep& params, const Launch& p, int blocks, cudaStream_t s
 }  // namespace
 
 cudaError_t adamw(const AdamWStep& params, cudaStream_t stream) {
-  constexpr int64_t kMostBlocks = int64_t{1} << 30;
+  constexpr int64_t kMaxBlocks = int64_t{1} << 30;
   Launch p;
   p.learning_rate = params.learning_rate;
   p.divisor = params.divisor;
@@ -169,7 +169,7 @@ cudaError_t adamw(const AdamWStep& params, cudaStream_t stream) {
     const auto& weight = params.weights[i];
     if (weight.size == 0) continue;
     const auto parts = (weight.size + kPart - 1) / kPart;
-    if (p.count == kMostWeights || blocks + parts > kMostBlocks) {
+    if (p.count == kMaxWeights || blocks + parts > kMaxBlocks) {
       if (const auto error = flush(); error != cudaSuccess) return error;
     }
     p.weights[p.count] = weight;

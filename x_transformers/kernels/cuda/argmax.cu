@@ -14,7 +14,7 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 512, kMostParts = 8, kMostBlocks = 264;
+constexpr int kThreads = 512, kMaxParts = 8, kMaxBlocks = 264;
 
 constexpr int kNowhere = 0x7fffffff;
 
@@ -115,7 +115,7 @@ cudaError_t argmax_of_rows(const ArgmaxOfRows& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
   const auto rows = static_cast<unsigned>(params.rows);
   unsigned parts = 1;
-  while (has_clusters() && parts < kMostParts && 2 * parts * rows <= kMostBlocks &&
+  while (has_clusters() && parts < kMaxParts && 2 * parts * rows <= kMaxBlocks &&
          parts * kThreads < params.dim)
     parts *= 2;
   const dim3 blocks(parts, rows);

@@ -95,11 +95,11 @@ cudaError_t column_sums(const ColumnSums& p, cudaStream_t stream) {
 
 int64_t column_sum_chunks(int64_t rows, int64_t columns) {
   // Up to so many rows are read within a few microseconds by the blocks of one launch.
-  constexpr int64_t kFewRows = 1024, kBlocks = 4 * 132, kColumnsOfBlock = 256, kLeastRows = 64;
+  constexpr int64_t kFewRows = 1024, kBlocks = 4 * 132, kColumnsOfBlock = 256, kMinRows = 64;
   if (rows <= kFewRows) return 1;
   const auto strips = (columns + kColumnsOfBlock - 1) / kColumnsOfBlock;
   return std::clamp<int64_t>(kBlocks / std::max<int64_t>(1, strips), 1,
-                             std::min<int64_t>(kFewRows, rows / kLeastRows));
+                             std::min<int64_t>(kFewRows, rows / kMinRows));
 }
 
 }  // namespace x_transformers::kernels::cuda

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kWarps = 4;                 ///< of a block, fewer for large tables
 constexpr int kSharedFloats = 12 * 1024;  ///< of a block
-static_assert(kMostCountedPositions * (kWarp + 1) <= kSharedFloats);
+static_assert(kMaxCountedPositions * (kWarp + 1) <= kSharedFloats);
 
 __device__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 

@@ -18,8 +18,7 @@ namespace {
 
 constexpr int kThreads = 512;
 /// Of rows in shared memory.
-constexpr int kThreadsOfShared = kWarp * kWarp, kMostBytesOfRow = 112 * 1024,
-              kMultiprocessors = 132;
+constexpr int kThreadsOfShared = kWarp * kWarp, kMaxBytesOfRow = 112 * 1024, kMultiprocessors = 132;
 constexpr float kInfinity = INFINITY;
 constexpr float kNaN = NAN;
 
@@ -269,10 +268,9 @@ template <class T, int kSize>
 void launch(const CrossEntropyPass& params, cudaStream_t stream) {
   const int64_t bytes = params.stride * static_cast<int64_t>(sizeof(T));
   if constexpr (kSize > 1) {
-    if (bytes <= kMostBytesOfRow && params.logits_grad != nullptr && !params.is_known) {
+    if (bytes <= kMaxBytesOfRow && params.logits_grad != nullptr && !params.is_known) {
       const auto kernel = cross_entropy_rows_kernel<T, kSize>;
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           2 * kMostBytesOfRow);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 2 * kMaxBytesOfRow);
       const auto blocks = static_cast<unsigned>(std::min<int64_t>(params.rows, kMultiprocessors));
       kernel<<<blocks, kThreadsOfShared, static_cast<size_t>(2 * bytes), stream>>>(params);
       return;

@@ -68,7 +68,7 @@ cudaError_t launch(const DecodeAttention& params, cudaStream_t stream) {
   constexpr size_t kBytes = sizeof(typename decode::Block<T, kLanes, kGroup, kMore>::SharedRoom);
   const auto rows = static_cast<unsigned>(params.batch * params.heads / kGroup);
   const dim3 blocks(rows, static_cast<unsigned>(params.splits)), threads(decode::kThreads);
-  const bool joins = params.splits > 1 && params.splits <= kMostDecodeCluster && has_clusters();
+  const bool joins = params.splits > 1 && params.splits <= kMaxDecodeCluster && has_clusters();
   const auto launched =
       launch_early(decode_kernel<T, kLanes, kGroup, kMore>,
                    {blocks, threads, kBytes, joins ? dim3(1, blocks.y) : dim3(1)}, stream, params);
@@ -86,7 +86,7 @@ cudaError_t launch_group(const DecodeAttention& params, cudaStream_t stream) {
   // number is odd, each reads the key head by itself, most of it from the GPU's cache: kernels for
   // more numbers would take long to compile.
 #define XT_GROUP(n)                                                          \
-  if constexpr (n * kDim <= kMostDecodeGroupFeatures) {                      \
+  if constexpr (n * kDim <= kMaxDecodeGroupFeatures) {                       \
     if (shared % n == 0) return launch<T, kLanes, n, kMore>(params, stream); \
   }
   XT_GROUP(8)

@@ -448,11 +448,11 @@ class Block {
     for (int at = part_.index * kThreads + threadIdx.x; at < kGroup * kDim;
          at += part_.count * kThreads) {
       const int r = at / kDim, f = at % kDim;
-      constexpr int kMost = static_cast<int>(kMostDecodeCluster);
-      float mosts[kMost], sums[kMost], values[kMost];
+      constexpr int kMax = static_cast<int>(kMaxDecodeCluster);
+      float mosts[kMax], sums[kMax], values[kMax];
       // All are read before the first is used. Beyond the last part, this block's once more.
 #pragma unroll
-      for (int part = 0; part < kMost; ++part) {
+      for (int part = 0; part < kMax; ++part) {
         const int from = part < part_.count ? part : part_.index;
         const float* theirs = cluster.map_shared_rank(&room_.of_block[r][0], from);
         mosts[part] = theirs[kDim];
@@ -461,9 +461,9 @@ class Block {
       }
       float most = kNothing, sum = 0, value = 0;
 #pragma unroll
-      for (int part = 0; part < kMost; ++part) most = fmaxf(most, mosts[part]);
+      for (int part = 0; part < kMax; ++part) most = fmaxf(most, mosts[part]);
 #pragma unroll
-      for (int part = 0; part < kMost; ++part) {
+      for (int part = 0; part < kMax; ++part) {
         const float weight = part < part_.count ? decode::share(mosts[part], most) : 0.0f;
         sum += sums[part] * weight;
         value += values[part] * weight;

@@ -104,7 +104,7 @@ cudaError_t linear_few_rows(const FewRowsOfLayers& params, cudaStream_t stream) 
   } else if (params.rows == 2) {
     launch<2>(params, stream);
   } else {
-    launch<kMostFewCudaRows>(params, stream);
+    launch<kMaxFewCudaRows>(params, stream);
   }
   return cudaGetLastError();
 }

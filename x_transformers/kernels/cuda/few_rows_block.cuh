@@ -95,8 +95,8 @@ struct Staged {
 /// The outputs of all layers, cut into groups: one for a block at a time.
 struct Plan {
   FewRowsOfLayers call;
-  int firsts[FewRowsOfLayers::kMostLayers] = {};  ///< groups of the layers
-  int outputs[FewRowsOfLayers::kMostLayers] = {};
+  int firsts[FewRowsOfLayers::kMaxLayers] = {};  ///< groups of the layers
+  int outputs[FewRowsOfLayers::kMaxLayers] = {};
   int groups = 0;
   bool stages_x = false;
 
@@ -219,9 +219,9 @@ struct Norm {
 };
 
 /// The most features of a row that a warp keeps in registers.
-constexpr int kKeptParts = 4, kMostKept = kKeptParts * kWarp * kSize;
+constexpr int kKeptParts = 4, kMaxKept = kKeptParts * kWarp * kSize;
 
-/// Normalises rows of at most kMostKept features into shared memory, each by a warp.
+/// Normalises rows of at most kMaxKept features into shared memory, each by a warp.
 template <class T>
 __device__ void normalise(Rows<T> p, Norm<T> norm) {
 #pragma unroll 1
@@ -294,7 +294,7 @@ __device__ void stage_rows(const Plan& plan, const Staged& staged, char* room) {
   const Norm<T> values{
       norm.kind == FewRowsNorm::Kind::layer, norm.epsilon, norm.scale, norm.gain.offset,
       norm.gain.weight == nullptr ? nullptr : reinterpret_cast<const T*>(room + staged.gain)};
-  const bool is_long = dim > kMostKept, is_normalised = norm.kind != FewRowsNorm::Kind::none;
+  const bool is_long = dim > kMaxKept, is_normalised = norm.kind != FewRowsNorm::Kind::none;
   if (is_long || !is_normalised) copy_rows(rows);
   if (is_normalised) {
     wait_for_copies_but<1>();
@@ -394,7 +394,7 @@ class Block {
     const auto& call = plan_.call;
     int layer = 0;
 #pragma unroll
-    for (int i = 1; i < FewRowsOfLayers::kMostLayers; ++i) {
+    for (int i = 1; i < FewRowsOfLayers::kMaxLayers; ++i) {
       if (i < call.count && group >= plan_.firsts[i]) layer = i;
     }
     const auto& of = call.layers[layer];

@@ -43,9 +43,9 @@ int most_blocks() {
 
 /// Whether the rows go through shared memory: always to be normalised, else if they are short.
 bool stages_rows(const FewRowsOfLayers& params) {
-  constexpr int kMostCopied = 48 * 1024;
+  constexpr int kMaxCopied = 48 * 1024;
   return params.norm.kind != FewRowsNorm::Kind::none ||
-         Staged(0, params.dim).bytes(params.rows) <= kMostCopied;
+         Staged(0, params.dim).bytes(params.rows) <= kMaxCopied;
 }
 
 template <class Block>

@@ -7,7 +7,7 @@
 
 namespace x_transformers::kernels::cuda {
 
-/// For params.rows from 1 to kMostFewCudaRowsOf16Bits.
+/// For params.rows from 1 to kMaxFewCudaRowsOf16Bits.
 cudaError_t few_rows_in_tiles(const FewRowsOfLayers& params, cudaStream_t stream);
 
 }  // namespace x_transformers::kernels::cuda

@@ -8,7 +8,7 @@
 namespace x_transformers::kernels::cuda {
 
 /// sums[batch, heads, rows] = factor * sum over dim of a * b, dense features of at most
-/// kMostFlashFeatures.
+/// kMaxFlashFeatures.
 struct RowProducts {
   Element element = Element::bfloat16;
   HeadsOfTokens a, b;

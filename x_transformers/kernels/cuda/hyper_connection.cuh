@@ -7,7 +7,7 @@
 
 namespace x_transformers::kernels::cuda {
 
-/// dim <= kMostHyperFeatures, streams <= kMostHyperStreams, 1 or 3 views.
+/// dim <= kMaxHyperFeatures, streams <= kMaxHyperStreams, 1 or 3 views.
 cudaError_t hyper_width_forward(const HyperWidth& params, cudaStream_t stream);
 cudaError_t hyper_width_backward(const HyperWidthBackward& params, cudaStream_t stream);
 cudaError_t hyper_depth_forward(const HyperDepth& params, cudaStream_t stream);

@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(kThreads) hyper_width_backward_kernel(WidthBac
   constexpr int kStatistics = kViews + 3;
   extern __shared__ float columns[];
   __shared__ float room[kWarpsOfShortRows * (kStreams * kViews + 1)];
-  __shared__ float small[kWarpsOfShortRows][small_sums<kViews>(kMostHyperStreams)];
+  __shared__ float small[kWarpsOfShortRows][small_sums<kViews>(kMaxHyperStreams)];
   const int dim = p.sizes.dim, streams = p.sizes.streams, smalls = small_sums<kViews>(streams);
   for (int i = threadIdx.x; i < smalls; i += blockDim.x) small[threadIdx.y][i] = 0;
   load_columns<T, kViews>(p.weights, p.sizes, columns);

@@ -18,7 +18,7 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 512, kWarps = kThreads / kWarp, kMostParts = 8;
+constexpr int kThreads = 512, kWarps = kThreads / kWarp, kMaxParts = 8;
 constexpr int kTries = 3;  ///< thresholds at a time
 
 struct Room {
@@ -58,13 +58,13 @@ class Cluster {
     }
     wait();
     // Lane 8 i + p reads number i of part p.
-    const int part = lane % kMostParts, number = min(lane / kMostParts, kTries - 1);
+    const int part = lane % kMaxParts, number = min(lane / kMaxParts, kTries - 1);
     float mine = part < parts_ ? of_part(part, number) : Op::kNone;
 #pragma unroll
-    for (int offset = 1; offset < kMostParts; offset *= 2)
+    for (int offset = 1; offset < kMaxParts; offset *= 2)
       mine = Op::join(mine, __shfl_xor_sync(0xffffffffu, mine, offset));
 #pragma unroll
-    for (int i = 0; i < kTries; ++i) x[i] = __shfl_sync(0xffffffffu, mine, i * kMostParts);
+    for (int i = 0; i < kTries; ++i) x[i] = __shfl_sync(0xffffffffu, mine, i * kMaxParts);
     turn_ = 1 - turn_;  // who is slow may still read
   }
 
@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(kThreads) keep_likely_kernel(KeepLikely p) {
 /// Logits that a thread has.
 constexpr int kFew = 16, kMany = 32;
 
-unsigned most_parts() { return has_clusters() ? kMostParts : 1; }
+unsigned most_parts() { return has_clusters() ? kMaxParts : 1; }
 
 }  // namespace
 

@@ -13,9 +13,9 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kWarps = 4;      ///< of a block
-constexpr int kMostViews = 3;  ///< in one launch
-constexpr int kTogether = 8;   ///< layers that a thread reads at once
+constexpr int kWarps = 4;     ///< of a block
+constexpr int kMaxViews = 3;  ///< in one launch
+constexpr int kTogether = 8;  ///< layers that a thread reads at once
 
 __device__ inline float warp_max(float x) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2)
@@ -46,7 +46,7 @@ __device__ void make_weights(const T* logits, int count, bool uses_softmax, floa
 }
 
 struct Forward {
-  const void* layers[kMostMixedLayers];
+  const void* layers[kMaxMixedLayers];
   const void* logits;
   void* out;
   int64_t rows;
@@ -99,9 +99,9 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 }
 
 struct Backward {
-  const void* layers[kMostMixedLayers];
-  const void* known_grads[kMostMixedLayers];
-  void* layer_grads[kMostMixedLayers];
+  const void* layers[kMaxMixedLayers];
+  const void* known_grads[kMaxMixedLayers];
+  void* layer_grads[kMaxMixedLayers];
   const void* logits;
   const void* out_grad;
   void* logits_grad;
@@ -239,14 +239,14 @@ __global__ void __launch_bounds__(kWarps* kWarp, kSize == 1 ? 1 : 3)
 }
 
 struct Gather {
-  const void* known_grads[kMostMixedLayers];
-  void* layer_grads[kMostMixedLayers];
+  const void* known_grads[kMaxMixedLayers];
+  void* layer_grads[kMaxMixedLayers];
   struct View {
     const void* logits;  ///< of row 0; those of the next row are `row_stride` further
     const void* out_grad;
     int count, row_stride;
   };
-  View views[LayerMixGather::kMostViews];
+  View views[LayerMixGather::kMaxViews];
   int64_t rows;
   int dim, count, stride, rows_of_block;
   bool uses_softmax;
@@ -304,8 +304,8 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 /// body(a number of views in a compile-time constant, the first of them) until all are done.
 template <class Body>
 void for_views(int64_t views, const Body& body) {
-  for (int64_t first = 0; first < views; first += kMostViews) {
-    switch (std::min<int64_t>(kMostViews, views - first)) {
+  for (int64_t first = 0; first < views; first += kMaxViews) {
+    switch (std::min<int64_t>(kMaxViews, views - first)) {
       case 1:
         body(std::integral_constant<int, 1>{}, static_cast<int>(first));
         break;
@@ -313,7 +313,7 @@ void for_views(int64_t views, const Body& body) {
         body(std::integral_constant<int, 2>{}, static_cast<int>(first));
         break;
       default:
-        body(std::integral_constant<int, kMostViews>{}, static_cast<int>(first));
+        body(std::integral_constant<int, kMaxViews>{}, static_cast<int>(first));
     }
   }
 }
@@ -372,13 +372,13 @@ void launch(const LayerMixBackward& params, cudaStream_t stream) {
   });
 }
 
-/// So many views, which is at most kMost, as a compile-time constant.
-template <int kMost, class Body>
+/// So many views, which is at most kMax, as a compile-time constant.
+template <int kMax, class Body>
 void with_count(int64_t count, const Body& body) {
-  if constexpr (kMost > 1) {
-    if (count < kMost) return with_count<kMost - 1>(count, body);
+  if constexpr (kMax > 1) {
+    if (count < kMax) return with_count<kMax - 1>(count, body);
   }
-  body(std::integral_constant<int, kMost>{});
+  body(std::integral_constant<int, kMax>{});
 }
 
 template <class T, int kSize>
@@ -403,7 +403,7 @@ void launch(const LayerMixGather& params, cudaStream_t stream) {
     }
   }
   const auto blocks = static_cast<unsigned>((params.rows + rows - 1) / rows);
-  with_count<LayerMixGather::kMostViews>(views, [&](auto count) {
+  with_count<LayerMixGather::kMaxViews>(views, [&](auto count) {
     const size_t bytes = rows * count * p.stride * sizeof(float);
     layer_mix_gather_kernel<T, kSize, count><<<blocks, kWarps * kWarp, bytes, stream>>>(p);
   });

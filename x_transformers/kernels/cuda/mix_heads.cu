@@ -21,7 +21,7 @@ namespace {
 constexpr int kVector = 8;  ///< positions that a lane has of a head
 constexpr int kWarps = 4;   ///< of a block
 constexpr int kMixedAtOnce = 8 * kVector, kSummedAtOnce = 4 * kVector;  ///< positions of a warp
-constexpr int kMostBlocks = 528;                                        ///< four a multiprocessor
+constexpr int kMaxBlocks = 528;                                         ///< four a multiprocessor
 
 /// kVector positions of a head from `at` on, two a register; those that do not exist are 0.
 template <class T, bool kIsAligned>
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) join_kernel(MixHeadsWeights p, 
 template <class T, int kTiles, bool kIsAligned>
 void launch(const MixHeads& p, cudaStream_t stream) {
   const int64_t warps = (p.positions + kMixedAtOnce - 1) / kMixedAtOnce;
-  const int64_t most = std::max<int64_t>(1, 4 * kMostBlocks / p.batch);
+  const int64_t most = std::max<int64_t>(1, 4 * kMaxBlocks / p.batch);
   const dim3 blocks(static_cast<unsigned>(std::min((warps + kWarps - 1) / kWarps, most)),
                     static_cast<unsigned>(p.batch));
   mix_heads_kernel<T, kTiles, kIsAligned><<<blocks, kWarps * kWarp, 0, stream>>>(p);
@@ -213,7 +213,7 @@ template <class T, int kTiles, bool kIsAligned>
 void launch(const MixHeadsWeights& p, cudaStream_t stream) {
   const int64_t parts = p.batch * ((p.positions + kSummedAtOnce - 1) / kSummedAtOnce);
   const auto blocks =
-      static_cast<int>(std::min<int64_t>((parts + kWarps - 1) / kWarps, kMostBlocks));
+      static_cast<int>(std::min<int64_t>((parts + kWarps - 1) / kWarps, kMaxBlocks));
   mix_heads_weights_kernel<T, kTiles, kIsAligned><<<blocks, kWarps * kWarp, 0, stream>>>(p);
   const auto joins = static_cast<unsigned>((p.heads * p.heads + kWarps - 1) / kWarps);
   join_kernel<<<joins, kWarps * kWarp, 0, stream>>>(p, blocks);

@@ -17,7 +17,7 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kMostThreads = 1024;
+constexpr int kMaxThreads = 1024;
 
 /// How a kernel goes over a row: thread t of the group has the vectors t, t + threads, ... of
 /// kSize numbers, at most kParts of them. `short_rows`: no group is more than a warp.
@@ -29,13 +29,13 @@ struct Layout {
   static constexpr bool kHasShortRows = short_rows;
   static constexpr bool kHasVectors = size * sizeof(T) == 16;
   static constexpr int kLaunchBound =
-      short_rows ? kWarpsOfShortRows * kWarp : kMostThreads / (kHasVectors ? size / 4 : 1);
+      short_rows ? kWarpsOfShortRows * kWarp : kMaxThreads / (kHasVectors ? size / 4 : 1);
   /// Blocks of a multiprocessor: of short rows what norm_chunks counts on.
   static constexpr int kBlocksOfEach = short_rows ? (parts > 2 ? 3 : 4) : 1;
 };
 
 /// The most vectors of a thread, and the most numbers where they are read one by one.
-constexpr int kMostParts = 4, kPartsOfSingles = 16;
+constexpr int kMaxParts = 4, kPartsOfSingles = 16;
 
 struct Forward {
   const void *x, *weight;
@@ -299,8 +299,8 @@ struct Grid {
 
 /// Groups of threads for rows of `dim` numbers, in vectors of `size`, `parts` for a thread.
 Grid grid_for(int64_t groups, int64_t dim, int size, int parts) {
-  constexpr unsigned kLeastLanes = 8;
-  unsigned lanes = kLeastLanes;
+  constexpr unsigned kMinLanes = 8;
+  unsigned lanes = kMinLanes;
   while (lanes < kWarp && lanes * size < dim) lanes *= 2;
   const int64_t per_warp = int64_t{size} * parts * kWarp;
   const auto warps = static_cast<unsigned>((dim + per_warp - 1) / per_warp);
@@ -364,7 +364,7 @@ bool has_vectors(const NormBackward& params, int size) {
 
 template <class T, bool kCentred>
 void launch_vectors(const NormForward& params, cudaStream_t stream) {
-  launch<Layout<T, 16 / sizeof(T), kMostParts>, kCentred>(params, stream);
+  launch<Layout<T, 16 / sizeof(T), kMaxParts>, kCentred>(params, stream);
 }
 
 /// With no more registers than the parts of a row need, the next row is read in time.
@@ -375,9 +375,9 @@ void launch_vectors(const NormBackward& params, cudaStream_t stream) {
   if (parts == 1) return launch<Layout<T, kSize, 1, true>, kCentred>(params, stream);
   if (parts == 2) return launch<Layout<T, kSize, 2, true>, kCentred>(params, stream);
   if (parts == 3) return launch<Layout<T, kSize, 3, true>, kCentred>(params, stream);
-  if (parts == kMostParts)
-    return launch<Layout<T, kSize, kMostParts, true>, kCentred>(params, stream);
-  launch<Layout<T, kSize, kMostParts>, kCentred>(params, stream);
+  if (parts == kMaxParts)
+    return launch<Layout<T, kSize, kMaxParts, true>, kCentred>(params, stream);
+  launch<Layout<T, kSize, kMaxParts>, kCentred>(params, stream);
 }
 
 template <bool kCentred, class Params>

@@ -8,11 +8,11 @@
 namespace x_transformers::kernels::cuda {
 
 /// y = (x - mean) / sqrt(variance + epsilon) * gain. The gain is not shared; dim <=
-/// kMostCudaNormFeatures.
+/// kMaxCudaNormFeatures.
 cudaError_t layer_norm_forward(const NormForward& params, cudaStream_t stream);
 cudaError_t layer_norm_backward(const NormBackward& params, cudaStream_t stream);
 
-/// y = x / max(|x|, epsilon) * scale * gain. The gain is not shared; dim <= kMostCudaNormFeatures.
+/// y = x / max(|x|, epsilon) * scale * gain. The gain is not shared; dim <= kMaxCudaNormFeatures.
 cudaError_t l2_norm_forward(const NormForward& params, cudaStream_t stream);
 cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream);
 

@@ -76,10 +76,10 @@ bool has_vectors(const RotaryParams& p, int size) {
 template <class T, int kSize>
 void launch(const RotaryParams& params, cudaStream_t stream) {
   // Few positions: a thread for each head.
-  constexpr int64_t kEnough = 132 * 2048, kMostHeads = 8;
+  constexpr int64_t kEnough = 132 * 2048, kMaxHeads = 8;
   const auto vectors = params.length * (params.dim / kSize);
   const auto all = vectors * params.batch * params.heads;
-  const auto heads = std::min(kMostHeads, std::max<int64_t>(1, all / kEnough));
+  const auto heads = std::min(kMaxHeads, std::max<int64_t>(1, all / kEnough));
   const dim3 blocks(static_cast<unsigned>((vectors + kThreads - 1) / kThreads),
                     static_cast<unsigned>((params.heads + heads - 1) / heads),
                     static_cast<unsigned>(params.batch));

@@ -9,7 +9,7 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256, kMostLanes = static_cast<int>(kMostFlashFeatures) / kChunk;
+constexpr int kThreads = 256, kMaxLanes = static_cast<int>(kMaxFlashFeatures) / kChunk;
 
 template <class T>
 __global__ void row_products_kernel(const __grid_constant__ RowProducts p) {
@@ -37,7 +37,7 @@ __global__ void row_products_kernel(const __grid_constant__ RowProducts p) {
 cudaError_t row_products(const RowProducts& params, cudaStream_t stream) {
   const auto all = params.batch * params.heads * params.rows;
   if (all == 0) return cudaSuccess;
-  const int lanes = params.dim <= kMostLanes * kChunk / 2 ? kMostLanes / 2 : kMostLanes;
+  const int lanes = params.dim <= kMaxLanes * kChunk / 2 ? kMaxLanes / 2 : kMaxLanes;
   const int rows = kThreads / lanes;
   const auto blocks = static_cast<unsigned>((all + rows - 1) / rows);
   const dim3 threads(lanes, rows);

@@ -35,11 +35,11 @@ cudaError_t scale_in_place(const ScaleInPlace& params, cudaStream_t stream) {
   with_element(params.element, [&](auto number) {
     using T = decltype(number);
     constexpr int kVector = 16 / sizeof(T);
-    constexpr int64_t kMostBlocks = 16 * 132;
+    constexpr int64_t kMaxBlocks = 16 * 132;
     const bool has_vectors = params.count % kVector == 0 && is_aligned(params.x);
     const int64_t of_block = kThreads * (has_vectors ? kVector : 1);
     const auto blocks = static_cast<unsigned>(
-        std::min<int64_t>(kMostBlocks, (params.count + of_block - 1) / of_block));
+        std::min<int64_t>(kMaxBlocks, (params.count + of_block - 1) / of_block));
     has_vectors ? scale_kernel<T, kVector><<<blocks, kThreads, 0, stream>>>(params)
                 : scale_kernel<T, 1><<<blocks, kThreads, 0, stream>>>(params);
   });

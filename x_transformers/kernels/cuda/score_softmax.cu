@@ -20,7 +20,7 @@ constexpr float kLog2E = 1.4426950408889634f;
 template <class T, int size, int parts, int threads, bool sparse>
 struct Layout {
   using Element = T;
-  static constexpr int kSize = size, kParts = parts, kMostThreads = threads;
+  static constexpr int kSize = size, kParts = parts, kMaxThreads = threads;
   static constexpr int kKeysOfAWarp = size * parts * kWarp;
   static constexpr bool kIsSparse = sparse;
 };
@@ -37,7 +37,7 @@ struct Ordered;
 template <>
 struct Ordered<__nv_bfloat16> {
   using Pair = __nv_bfloat162;
-  static constexpr int kLeast = 0x0080;  ///< the number next to minus infinity
+  static constexpr int kMin = 0x0080;  ///< the number next to minus infinity
   __device__ static int of(float x) {
     return order_of(__bfloat16_as_ushort(__float2bfloat16_rn(x)));
   }
@@ -46,7 +46,7 @@ struct Ordered<__nv_bfloat16> {
 template <>
 struct Ordered<__half> {
   using Pair = __half2;
-  static constexpr int kLeast = 0x0400;
+  static constexpr int kMin = 0x0400;
   __device__ static int of(float x) { return order_of(__half_as_ushort(__float2half_rn(x))); }
   __device__ static __half value(int order) { return __ushort_as_half(bits_of(order)); }
 };
@@ -164,8 +164,8 @@ __device__ float smallest_kept(const float (&x)[L::kParts][L::kSize], int64_t co
       reached = __hadd2(reached, __hgeu2(*reinterpret_cast<const Pair*>(&pairs[i]), bounds));
     return row_count(static_cast<int>(to_float(reached.x) + to_float(reached.y)), room);
   };
-  const auto wanted = static_cast<int>(min(count, int64_t{kMostScoreKeys}));
-  int low = Order::kLeast, high = max(low, Order::of(maximum));
+  const auto wanted = static_cast<int>(min(count, int64_t{kMaxScoreKeys}));
+  int low = Order::kMin, high = max(low, Order::of(maximum));
   const float reached_by_all = reached_by_every_thread<L>(x);
   if (blockDim.x == kWarp && count <= kWarp && reached_by_all > -INFINITY) {
     low = max(low, Order::of(reached_by_all));
@@ -190,7 +190,7 @@ __device__ float smallest_kept(const float (&x)[L::kParts][L::kSize], int64_t co
 }
 
 template <class L>
-__global__ void __launch_bounds__(L::kMostThreads) softmax_forward_kernel(ScoreSoftmax p) {
+__global__ void __launch_bounds__(L::kMaxThreads) softmax_forward_kernel(ScoreSoftmax p) {
   using T = typename L::Element;
   __shared__ float room[kWarp];
   const int64_t index = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
@@ -244,7 +244,7 @@ __global__ void __launch_bounds__(L::kMostThreads) softmax_forward_kernel(ScoreS
 
 /// scores_grad = w * (weights_grad - sum(w * weights_grad)), w the weights before rounding.
 template <class L>
-__global__ void __launch_bounds__(L::kMostThreads) softmax_backward_kernel(ScoreSoftmax p) {
+__global__ void __launch_bounds__(L::kMaxThreads) softmax_backward_kernel(ScoreSoftmax p) {
   using T = typename L::Element;
   using Part = Vector<T, L::kSize>;
   __shared__ float room[kWarp];

@@ -48,7 +48,7 @@ RelativePositionBias::RelativePositionBias(const RelativePositionBiasOptions& o)
   require_size(o.heads, "heads");
   // Half of the buckets hold one distance each, of each direction.
   require_at_least(o.num_buckets, o.causal ? 2 : 4, "num_buckets");
-  require_at_most(o.num_buckets, kLargestSize, "num_buckets");
+  require_at_most(o.num_buckets, kMaxSize, "num_buckets");
   const auto exact = o.num_buckets / (o.causal ? 2 : 4);
   expect(o.max_distance > exact, at("max_distance"), o.max_distance,
          "more than {}, the distances that have a bucket each of {} = {}", exact,
