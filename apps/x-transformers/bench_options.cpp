@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -18,8 +19,11 @@
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/compare/comparison_table.h"
 #include "x_transformers/compare/variants.h"
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/reason.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 
@@ -33,7 +37,8 @@ class ScratchFolder {
   ScratchFolder() {
     auto pattern = (fs::temp_directory_path() / "x-transformers-bench-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr)
-      throw RunError(fmt::format("{}: a folder cannot be made here", pattern));
+      throw RunError(
+          caused(at(pattern + ":"), "a folder cannot be made here", cause_of_errno(errno)));
     path_ = pattern;
   }
   ~ScratchFolder() {
@@ -73,9 +78,9 @@ struct Row {
   fs::path file;
   std::vector<Measured> own{};      ///< one a round
   std::vector<Measured> of_base{};  ///< the same, as multiples of the base's
-  std::string reason{};             ///< why it cannot be measured; empty: it can
+  std::optional<Notice> reason{};   ///< why it cannot be measured
 
-  bool is_measured() const { return reason.empty() && !own.empty(); }
+  bool is_measured() const { return !reason && !own.empty(); }
   void add(const Measured& measured, const Measured& base) {
     own.push_back(measured);
     of_base.push_back({measured.ms / base.ms, measured.bytes / base.bytes});
@@ -133,6 +138,13 @@ std::vector<Row> rows_of(const OptionPrices& prices, const fs::path& folder) {
   return rows;
 }
 
+/// `notice` without `file` in front of options, a name that nobody has seen.
+Notice without_file(const Notice& notice, const fs::path& file) {
+  return respelled(notice, [place = file.string() + ":"](const OptionPath& path) {
+    return !path.empty() && path.front() == place ? path.without_front() : path;
+  });
+}
+
 /// Nothing where this program was asked to stop.
 std::optional<Measured> measure(const OptionPrices& prices, Row& row, const fs::path& folder) {
   std::vector<std::string> arguments{"bench", prices.work, "--config", row.file.string()};
@@ -143,10 +155,7 @@ std::optional<Measured> measure(const OptionPrices& prices, Row& row, const fs::
   if (child.was_stopped) return std::nullopt;
   const auto found = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
   if (child.signal != 0 || child.status != kDone || !found.is_object()) {
-    row.reason = failure_of(child, log);
-    // Of its file, a name that nobody has seen.
-    const auto file = row.file.string() + ": ";
-    if (row.reason.starts_with(file)) row.reason.erase(0, file.size());
+    row.reason = without_file(failure_of(child, log), row.file);
     return Measured{};
   }
   return Measured{found.at(unit_of(prices)).get<double>(), found.at("memory_bytes").get<double>()};
@@ -162,22 +171,22 @@ bool measure_round(const OptionPrices& prices, std::vector<Row>& rows, const fs:
     if (since == kOfOneBase) {
       const auto found = measure(prices, rows.front(), folder);
       if (!found) return false;
-      if (!rows.front().reason.empty()) throw RunError(rows.front().reason);
+      if (rows.front().reason) throw RunError(*rows.front().reason);
       base = *found;
       rows.front().add(base, base);
       since = 0;
     }
-    if (i == 0 || !row.reason.empty()) continue;
+    if (i == 0 || row.reason) continue;
     const auto found = measure(prices, row, folder);
     if (!found) return false;
-    if (row.reason.empty()) row.add(*found, base);
+    if (!row.reason) row.add(*found, base);
   }
   return true;
 }
 
 Json json_of(const OptionPrices& prices, const Row& row) {
   Json found = {{"name", row.name}, {"changes", row.changes}};
-  if (!row.reason.empty()) found["reason"] = row.reason;
+  if (row.reason) found["reason"] = row.reason->line();
   if (!row.is_measured()) return found;
   const auto own = medians(row.own), of_base = medians(row.of_base);
   found[unit_of(prices)] = own.ms;
@@ -193,7 +202,7 @@ std::string table_of(const OptionPrices& prices, const std::vector<Row>& rows) {
                 "of base"};
   for (const auto& row : rows) {
     if (!row.is_measured()) {
-      if (!row.reason.empty()) table.notes.push_back(fmt::format("{}: {}", row.name, row.reason));
+      if (row.reason) table.notes.push_back(said_of(row.name, *row.reason).line());
       continue;
     }
     const auto own = medians(row.own), of_base = medians(row.of_base);

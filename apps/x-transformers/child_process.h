@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
 struct ChildExit {
@@ -17,11 +19,17 @@ struct ChildExit {
   int signal = 0;            ///< that ended it; 0: none
   bool was_stopped = false;  ///< whether this program was asked to stop meanwhile, and told it so
   std::string output;        ///< what it wrote to stdout
+  std::optional<Notice> notice = std::nullopt;  ///< what it has said of its failure
 };
 
-/// Why a child failed: the signal that ended it, or the last line that it has written to `log`,
-/// without the program's name.
-std::string failure_of(const ChildExit& child, const std::filesystem::path& log);
+/// Why a child failed: its own notice; without one how it has ended, and the last lines that it has
+/// written to `log`, as they are.
+Notice failure_of(const ChildExit& child, const std::filesystem::path& log);
+
+/// Says what ends this program, in one line on stderr, as `shown` has it, and gives it to the
+/// program that has started this one as a child.
+void tell_end(const Notice& notice, const Notice& shown);
+inline void tell_end(const Notice& notice) { tell_end(notice, notice); }
 
 /// Runs this program with `arguments`, its stderr appended to `log`, and waits. A signal that asks
 /// this program to stop (StopSignals) is passed on once; where this program dies, the child is
@@ -45,7 +53,7 @@ class WaitingChild {
                                const std::filesystem::path& log);
 
  private:
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> output_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> output_, notice_;
   int requests_ = -1;  ///< the child's stdin
   pid_t child_ = -1;   ///< -1: there is none
 };

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "apps/x-transformers/child_process.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/kernels/cpu/memory.h"
@@ -27,9 +28,9 @@ int check_written(int status) {
   // A reader that has gone wanted no more; only where a run outlives its reader is this seen.
   if (!is_flushed && reason == EPIPE) return status;
   if (status != x_transformers::kDone || (is_flushed && !std::ferror(stdout))) return status;
-  std::fprintf(stderr, "x-transformers: standard output: cannot write%s%s\n",
-               is_flushed ? "" : ": ",
-               is_flushed ? "" : x_transformers::cause_of_errno(reason).c_str());
+  namespace xt = x_transformers;
+  const auto cause = is_flushed ? std::string() : xt::cause_of_errno(reason);
+  xt::tell_end(xt::caused(xt::at("standard output:"), "cannot write", cause));
   return x_transformers::kWrongUse;
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "apps/x-transformers/arguments.h"
+#include "apps/x-transformers/child_process.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
@@ -22,11 +23,12 @@ namespace x_transformers {
 
 namespace {
 
-/// One line that says what went wrong.
-int report(const Notice& notice, int status) {
-  std::fprintf(stderr, "x-transformers: %s\n", notice.line().c_str());
+/// Says what went wrong in one line, that of `shown`.
+int report(const Notice& notice, const Notice& shown, int status) {
+  tell_end(notice, shown);
   return status;
 }
+int report(const Notice& notice, int status) { return report(notice, notice, status); }
 
 /// Warnings as one line each, like errors.
 class WarningsInOneLine : public c10::WarningHandler {
@@ -228,9 +230,9 @@ int run_program(std::vector<std::string> arguments) {
   } catch (const SilentExit& end) {
     return end.status;
   } catch (const InputError& error) {
-    return report(with_option(error.notice(), innermost(app)), kWrongUse);
+    return report(error.notice(), with_option(error.notice(), innermost(app)), kWrongUse);
   } catch (const WriteError& error) {  // nowhere to write is for the user to mend
-    return report(with_option(error.notice(), innermost(app)), kWrongUse);
+    return report(error.notice(), with_option(error.notice(), innermost(app)), kWrongUse);
   } catch (const std::exception& error) {
     return report(explain(error, app), kFailed);
   }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "apps/x-transformers/child_process.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
@@ -17,7 +18,7 @@ namespace {
 
 /// Says what ends the run, where the process does not come to say it, and ends it.
 [[noreturn]] void end_stuck(const OtherRankFailed& failure) {
-  std::fprintf(stderr, "x-transformers: %s\n", failure.notice().line().c_str());
+  tell_end(failure.notice());
   std::fflush(nullptr);
   _exit(kFailed);
 }

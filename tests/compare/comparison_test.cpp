@@ -159,7 +159,8 @@ TEST_F(ComparisonTest, TellsBetterFromWorseFromNoDifference) {
   EXPECT_EQ(verdict_words(result.variants[1]), "worse");
   EXPECT_EQ(verdict_words(result.variants[2]), "no difference seen");
   EXPECT_EQ(verdict_words(result.variants[3]), "failed");
-  EXPECT_EQ(result.variants[3].failure, "step 3: loss nan: not finite");
+  ASSERT_TRUE(result.variants[3].failure);
+  EXPECT_EQ(result.variants[3].failure->line(), "step 3: loss nan: not finite");
   EXPECT_NEAR(result.variants[0].difference.value, -0.5, 1e-9);
   EXPECT_GT(*result.variants[2].difference.detectable, 0);
   EXPECT_TRUE(result.is_complete);
@@ -326,7 +327,8 @@ TEST_F(ComparisonTest, MakesARowOfWhatARuleMadeAndCannotBe) {
   asked.variants[0].may_be_refused = true;
   const auto result = compare(asked);
   EXPECT_EQ(verdict_words(result.variants[0]), "failed");
-  EXPECT_THAT(result.variants[0].failure, HasSubstr("use_scalenorm"));
+  ASSERT_TRUE(result.variants[0].failure);
+  EXPECT_THAT(result.variants[0].failure->line(), HasSubstr("use_scalenorm"));
   EXPECT_EQ(verdict_words(result.variants[1]), "better");
 }
 

@@ -12,7 +12,10 @@
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/core/notice_json.h"
 #include "x_transformers/core/option_names.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/unknown_key.h"
@@ -46,6 +49,49 @@ TEST(Notice, HoldsWhatWasExpectedAndGiven) {
   EXPECT_EQ(notice.given, "9");
   EXPECT_THAT(notice.named(), ElementsAre(OptionPath("rotated"), OptionPath("heads")));
   EXPECT_EQ(notice.line(), "rotated: expected 1 to heads = 4, got 9");
+}
+
+TEST(Notice, ComesBackFromJsonAsItWas) {
+  Notice notice{among({path({"run.json:", "model", "heads"}), "depth"}),
+                text("{} does not go with {}", option(path({"model", "a"})), "a \"word\"")};
+  notice.expected = text("at most {}", option("b"));
+  notice.given = "9";
+  notice.hint = text("set {}", option("c"));
+  notice.cause = "line 1\n\xff";
+  const auto written = notice_to_json(notice).dump(-1, ' ', false, Json::error_handler_t::ignore);
+  notice.cause = "line 1\n";  // JSON holds UTF-8
+  EXPECT_EQ(notice_from_json(Json::parse(written)), notice);
+  EXPECT_EQ(notice_from_json(notice_to_json(Notice())), Notice());
+}
+
+TEST(Notice, IsNotMadeOfOtherJson) {
+  for (const char* text : {"null", "[]", "3", "{}", R"({"about": [3]})",
+                           R"({"about": [], "text": [[1]], "expected": [], "given": null,
+                               "hint": [], "cause": ""})"})
+    EXPECT_EQ(notice_from_json(Json::parse(text)), std::nullopt) << text;
+}
+
+TEST(Notice, SaysWhyWithTheOptionsOfTheReason) {
+  Notice reason{at(path({"a.json:", "net", "heads"})), {}, text("at most {}", option("dim")), "9"};
+  reason.hint = "give less";
+  reason.cause = "so says the loader";
+  const auto whole = because(at("base:"), "cannot be trained", reason);
+  EXPECT_EQ(whole.line(),
+            "base: cannot be trained: a.json: net.heads: expected at most dim, got 9: so says the "
+            "loader; give less");
+  EXPECT_THAT(whole.named(), ElementsAre(OptionPath("base:"), path({"a.json:", "net", "heads"}),
+                                         OptionPath("dim")));
+  EXPECT_EQ(because(at("base:"), "fails", Notice{at("a.json:"), "is missing"}).line(),
+            "base: fails: a.json: is missing");
+  EXPECT_EQ(because(at("base:"), {}, Notice{{}, "is missing"}).line(), "base: is missing");
+  EXPECT_TRUE(is_empty(Notice()));
+  EXPECT_FALSE(is_empty(reason));
+}
+
+TEST(Notice, IsSaidOfARun) {
+  EXPECT_EQ(said_of("deep", Notice{at("heads"), text("needs {}", option("dim"))}).line(),
+            "deep: heads: needs dim");
+  EXPECT_EQ(said_of("deep", Notice{{}, "loss not finite"}).line(), "deep: loss not finite");
 }
 
 TEST(Notice, OfSeveralOptionsListsThem) {

@@ -18,6 +18,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/format.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/progress.h"
@@ -255,11 +256,11 @@ class ComparisonWork {
 
   void fail(ComparisonEntry& entry, const RunReturn& result) {
     if (&entry != &base_) {
-      entry.result.failure = result.failure.empty() ? "failed" : result.failure;
-      message(fmt::format("{}: {}", entry.result.name, entry.result.failure));
+      entry.result.failure = is_empty(result.failure) ? Notice{{}, "failed"} : result.failure;
+      message(said_of(entry.result.name, *entry.result.failure).line());
       return;
     }
-    auto notice = caused(at("base:"), "cannot be trained", result.failure);
+    auto notice = because(at("base:"), "cannot be trained", result.failure);
     if (result.is_wrong_input) throw InputError(std::move(notice));
     notice.hint = fmt::format("its runs are in {}", folder_of(entry).string());
     throw RunError(std::move(notice));
@@ -352,8 +353,8 @@ class ComparisonWork {
       notice.about = at("base:");
       throw InputError(std::move(notice));
     }
-    entry.result.failure = notice.line();
-    message(fmt::format("{}: {}", entry.result.name, entry.result.failure));
+    entry.result.failure = notice;
+    message(said_of(entry.result.name, notice).line());
   }
 
   void tell_run(const ComparisonEntry& entry, int64_t seed) const {

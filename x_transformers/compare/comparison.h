@@ -13,6 +13,7 @@
 #include "x_transformers/compare/equal_width.h"
 #include "x_transformers/compare/variants.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
@@ -49,7 +50,7 @@ enum class RunEnd { kFinished, kFailed, kStopped, kPaused };
 
 struct RunReturn {
   RunEnd end = RunEnd::kFinished;
-  std::string failure = {};     ///< what went wrong, if it is known
+  Notice failure = {};          ///< what went wrong, if it is known
   bool is_wrong_input = false;  ///< whether the failure is an InputError
 };
 

@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/notice_json.h"
 
 namespace x_transformers {
 namespace {
@@ -102,7 +103,8 @@ RunReturn ComparisonFolder::train_once(const fs::path& stem, const Json& run, bo
   if (fs::exists(record, error)) {
     const auto saved = read_json_file(record.string());
     return {saved.value("end", "") == "finished" ? RunEnd::kFinished : RunEnd::kFailed,
-            saved.value("reason", ""), saved.value("is_wrong_input", false)};
+            notice_from_json(saved.value("notice", Json())).value_or(Notice()),
+            saved.value("is_wrong_input", false)};
   }
   fs::create_directories(stem.parent_path());
   write_file_atomically(with(".json"), run.dump(2) + "\n");
@@ -112,7 +114,7 @@ RunReturn ComparisonFolder::train_once(const fs::path& stem, const Json& run, bo
   if (!is_over || !is_kept) return result;
   write_file_atomically(record,
                         Json{{"end", result.end == RunEnd::kFinished ? "finished" : "failed"},
-                             {"reason", result.failure},
+                             {"notice", notice_to_json(result.failure)},
                              {"is_wrong_input", result.is_wrong_input}}
                                 .dump() +
                             "\n");

@@ -11,6 +11,7 @@
 #include "x_transformers/compare/run_numbers.h"
 #include "x_transformers/compare/statistics.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
@@ -18,7 +19,7 @@ namespace x_transformers {
 struct VariantResult {
   std::string name;
   Json settings = Json::object();  ///< values by the paths of options
-  std::string failure;             ///< why it has no result; empty: it has
+  std::optional<Notice> failure;   ///< why it has no result
   std::string given_up;            ///< when and why its runs were left off; empty: they were not
   bool is_whole = false;           ///< whether all of its seeds have run that will
   int64_t steps = 0;
@@ -38,7 +39,7 @@ struct VariantResult {
   std::optional<double> steps_to_base_loss, seconds_to_base_loss;
 
   std::vector<double> losses() const, best_losses() const;
-  bool has_failed() const { return !failure.empty(); }
+  bool has_failed() const { return failure.has_value(); }
   bool is_judged() const { return is_whole && !has_failed() && !runs.empty(); }
 };
 

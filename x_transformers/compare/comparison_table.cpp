@@ -68,7 +68,7 @@ Record numbers_of(const VariantResult& variant, const std::string& speed) {
 
 /// Why it has no runs, or not all.
 Record reason_of(const VariantResult& variant) {
-  if (variant.has_failed()) return variant.failure;
+  if (variant.has_failed()) return variant.failure->line();
   return variant.given_up.empty() ? Record() : Record(variant.given_up);
 }
 
