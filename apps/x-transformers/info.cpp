@@ -41,11 +41,12 @@ struct ModelInfo {
   std::vector<OptionCost> options;
 };
 
+std::string in_words(const Text& text) { return Notice{{}, text}.line(); }
+
 std::vector<std::string> in_words(const std::vector<Text>& texts) {
   std::vector<std::string> words;
-  std::transform(texts.begin(), texts.end(), std::back_inserter(words), [](const Text& text) {
-    return Notice{{}, text}.line();
-  });
+  std::transform(texts.begin(), texts.end(), std::back_inserter(words),
+                 [](const Text& text) { return in_words(text); });
   return words;
 }
 
@@ -108,15 +109,15 @@ Json as_json(const RankBytes& bytes) {
 
 Json option_json(const OptionCost& option) {
   Json json = {{"value", Json::parse(option.value)}};
-  if (!option.reason.empty()) {
-    json["reason"] = option.reason;
+  if (option.reason) {
+    json["reason"] = option.reason->line();
     return json;
   }
   json["parameters"] = option.parameters;
-  if (option.not_counted.empty()) {
+  if (!option.not_counted) {
     json["flops_per_token"] = option.flops;
   } else {
-    json["flops_not_counted"] = option.not_counted;
+    json["flops_not_counted"] = option.not_counted->line();
   }
   if (!option.with.empty()) json["with"] = option.with;
   if (!option.engine.empty())
@@ -130,10 +131,10 @@ void print_json(const ModelInfo& info, const InfoCommand& command) {
   for (const auto& a : cost.attentions) {
     attentions.push_back({{"name", a.name},
                           {"causal", a.causal},
-                          {"sight", a.sight},
+                          {"sight", in_words(a.sight)},
                           {"engine", a.engine},
                           {"slower_because", a.slower_because},
-                          {"cache_unsupported", a.cache_unsupported}});
+                          {"cache_unsupported", in_words(a.cache_unsupported)}});
   }
   for (const auto& option : info.options) options[option.name] = option_json(option);
   Json json = {{"type", cost.type},
@@ -141,22 +142,22 @@ void print_json(const ModelInfo& info, const InfoCommand& command) {
                {"parameters_by_part", cost.parameters_by_part},
                {"tokens", cost.tokens},
                {"cache_bytes_per_token", cache_bytes(cost)},
-               {"cuda_graph", cost.capture_unsupported.empty()},
+               {"cuda_graph", !cost.capture_unsupported.has_value()},
                {"attentions", attentions},
                {"memories", in_words(cost.memories)},
                {"options", options}};
-  if (!cost.capture_unsupported.empty()) json["graph_unsupported"] = cost.capture_unsupported;
+  if (cost.capture_unsupported) json["graph_unsupported"] = cost.capture_unsupported->line();
   if (command.processes > 1)
     json["bytes_per_process"] = as_json(rank_bytes(cost, command.processes));
   if (command.gpus) {
     for (const auto& precision : {kFloat32, kBFloat16})
       json["bytes_per_gpu"][precision.name] = as_json(rank_bytes(cost, *command.gpus, precision));
   }
-  if (cost.not_counted.empty()) {
+  if (!cost.not_counted) {
     json["flops_per_token"] = cost.flops.total();
     json["matrix_flops_per_token"] = cost.flops.products;
   } else {
-    json["flops_not_counted"] = cost.not_counted;
+    json["flops_not_counted"] = cost.not_counted->line();
   }
   fmt::print("{}\n", json.dump());
 }
@@ -219,7 +220,7 @@ void print_gpus(const ModelCost& cost, std::optional<int64_t> gpus) {
 }
 
 void print_work(const ModelCost& cost) {
-  if (cost.not_counted.empty()) {
+  if (!cost.not_counted) {
     fmt::print(
         "  FLOPs per token {} forward ({} in matrix products), three times that in training\n",
         short_number(cost.flops.total()), short_number(cost.flops.products));
@@ -230,23 +231,23 @@ void print_work(const ModelCost& cost) {
         is_causal ? "; causal attention is counted in full, of which kernels skip nearly half"
                   : "");
   } else {
-    fmt::print("  FLOPs per token not counted: {}\n", cost.not_counted);
+    fmt::print("  FLOPs per token not counted: {}\n", cost.not_counted->line());
   }
   fmt::print("  cache           {} bytes per token in float32\n", grouped(cache_bytes(cost)));
   fmt::print("  CUDA graph      {}\n",
-             cost.capture_unsupported.empty()
-                 ? "a training step can be one"
-                 : "none of a training step: " + cost.capture_unsupported);
+             cost.capture_unsupported
+                 ? "none of a training step: " + cost.capture_unsupported->line()
+                 : "a training step can be one");
 }
 
 /// Attentions that run in the same way are one line.
 void print_attentions(const ModelCost& cost) {
   std::map<std::string, std::vector<std::string>> alike;
   for (const auto& a : cost.attentions) {
-    const auto text =
-        fmt::format("{}; engine {} on the CPU{}{}", a.sight, a.engine,
-                    a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
-                    a.cache_unsupported.empty() ? "" : "; no cache: " + a.cache_unsupported);
+    const auto text = fmt::format(
+        "{}; engine {} on the CPU{}{}", in_words(a.sight), a.engine,
+        a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
+        a.cache_unsupported.empty() ? "" : "; no cache: " + in_words(a.cache_unsupported));
     alike[text].push_back(a.name);
   }
   for (const auto& [text, names] : alike) {
@@ -280,15 +281,15 @@ void print_options(const ModelInfo& info) {
   for (size_t i = 0; i < titles.size(); ++i) {
     const auto& option = info.options[i];
     fmt::print("    {:<{}}  ", titles[i], width);
-    if (!option.reason.empty()) {
-      fmt::print("cannot be left out: {}\n", option.reason);
+    if (option.reason) {
+      fmt::print("cannot be left out: {}\n", option.reason->line());
       continue;
     }
     fmt::print("{:>13} parameters", grouped(option.parameters, '+'));
-    if (option.not_counted.empty()) {
+    if (!option.not_counted) {
       fmt::print(" {:>10} FLOPs per token", short_number(option.flops, '+'));
-    } else if (info.cost.not_counted.empty()) {
-      fmt::print(" FLOPs not counted: {}", option.not_counted);
+    } else if (!info.cost.not_counted) {
+      fmt::print(" FLOPs not counted: {}", option.not_counted->line());
     }
     fmt::print("{}\n", what_else(option));
   }
@@ -317,7 +318,8 @@ void add_info(CLI::App& app) {
       ->check(integer_from(1, kMaxProcesses));
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
-    require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");
+    require(!options->path.empty(), at("model"),
+            "is needed, a model file, run file, or folder of a run");
     const auto config = read_model_file(options->path);
     ModelInfo info{model_cost(config, options->path + ":", options->seq), {}};
     info.options = option_costs(config, info.cost, options->seq);

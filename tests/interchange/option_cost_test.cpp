@@ -108,7 +108,7 @@ TEST(OptionCosts, WhatNeedsAnOptionGoesWithIt) {
   const auto costs = costs_of(model(R"({"attn_selective": true, "num_residual_streams": 2,
                                         "qkv_receive_diff_residuals": true})"));
   EXPECT_THAT(costs.at("num_residual_streams").with, ElementsAre("qkv_receive_diff_residuals"));
-  EXPECT_EQ(costs.at("num_residual_streams").reason, "");
+  EXPECT_EQ(costs.at("num_residual_streams").reason, std::nullopt);
   EXPECT_THAT(costs.at("attn_selective").with, IsEmpty());
 }
 

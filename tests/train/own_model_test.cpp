@@ -109,9 +109,9 @@ TEST_F(OwnModel, HasCosts) {
   const auto cost = model_cost(kToy, "toy.json");
   EXPECT_EQ(cost.parameters, 8 * 3 + 8 + 8 + 1);
   EXPECT_EQ(cost.tokens, 4);
-  EXPECT_EQ(cost.not_counted, "");
+  EXPECT_EQ(cost.not_counted, std::nullopt);
   EXPECT_EQ(cost.flops.products, 2 * (8 * 3 + 8));
-  EXPECT_EQ(cost.capture_unsupported, "");
+  EXPECT_EQ(cost.capture_unsupported, std::nullopt);
   const auto options = option_costs(kToy, cost);
   ASSERT_EQ(options.size(), 1u);
   EXPECT_EQ(options[0].name, "squared");

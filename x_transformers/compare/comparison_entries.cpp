@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "x_transformers/core/dry_run.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/interchange/model_cost.h"
@@ -131,7 +132,7 @@ class EntryMaker {
   }
 
   void refuse(ComparisonEntry& entry, const Notice& notice) const {
-    entry.result.failure = notice.line();
+    entry.result.failure = notice;
     message(notice.line());
   }
 
@@ -141,8 +142,9 @@ class EntryMaker {
     const auto parsed = parse_run_options(run, where.joined());
     const auto cost = model_cost(*parsed.model, parsed.model_place, seq_len);
     if (options_.equal_to == EqualTo::kParameters) return static_cast<double>(cost.parameters);
-    require(cost.not_counted.empty(), at("equal"), "the FLOPs of the model cannot be counted: {}",
-            cost.not_counted);
+    if (cost.not_counted)
+      throw InputError(
+          because(at("equal"), "the FLOPs of the model cannot be counted", *cost.not_counted));
     return cost.flops.total();
   }
 
@@ -174,7 +176,7 @@ class EntryMaker {
             base_.loss_unit.name);
     const auto cost = model_cost(*run.model, place, entry.seq_len);
     entry.result.parameters = static_cast<double>(cost.parameters);
-    if (cost.not_counted.empty()) entry.result.flops_per_token = cost.flops.total();
+    if (!cost.not_counted) entry.result.flops_per_token = cost.flops.total();
     entry.result.steps = steps_of(run, entry);
   }
 

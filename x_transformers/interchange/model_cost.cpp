@@ -31,18 +31,18 @@ struct FoundAttention {
   std::string name;
   AttendUser* attention;
   Spelling spelling;
-  std::string sight;
+  Text sight;
 };
 using Attentions = std::vector<FoundAttention>;
 using AttendCalls = std::map<const AttendUser*, KeptAttendCall>;
 
 /// What tokens see by `attention`, by what the modules around it say and what it says itself.
-std::string sight_of(const AttendUser& attention, const std::vector<const SightOwner*>& owners) {
+Text sight_of(const AttendUser& attention, const std::vector<const SightOwner*>& owners) {
   for (const auto* owner : owners) {
     if (const auto sight = owner->sight_of(attention); !sight.empty())
       return sight + attention.sight_limits();
   }
-  return (attention.is_causal() ? "causal" : "not causal") + attention.sight_limits();
+  return Text(attention.is_causal() ? "causal" : "not causal") + attention.sight_limits();
 }
 
 Attentions attentions_of(torch::nn::Module& model) {
@@ -88,9 +88,7 @@ AttentionReport report(const FoundAttention& found, KeptAttendCall call) {
   result.name = found.name;
   result.causal = attention.is_causal();
   result.sight = found.sight;
-  const auto reason = respelled(attention.decoding_unsupported(), found.spelling);
-  const Notice told{{}, reason};
-  result.cache_unsupported = told.line();
+  result.cache_unsupported = respelled(attention.decoding_unsupported(), found.spelling);
   if (result.causal && result.cache_unsupported.empty())
     result.cached_features = attention.cached_features();
   call.program = call.program.with_tensors(stand_in);
@@ -198,12 +196,12 @@ std::shared_ptr<Model> run_dry(const Json& config, const OptionPath& where,
       try {
         calls = training_calls(*model, call, attentions);
       } catch (const InputError& error) {
-        cost.capture_unsupported = error.notice().line();  // counted all the same
+        cost.capture_unsupported = error.notice();  // counted all the same
       }
     } catch (const InputError& error) {
-      cost.not_counted = error.notice().line();
+      cost.not_counted = error.notice();
     } catch (const c10::Error& error) {
-      cost.not_counted = notice_of(error).line();
+      cost.not_counted = notice_of(error);
     }
   }
   model->module().train();
@@ -228,8 +226,9 @@ ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<
   PartSizes(cost).add(model->module());
   add_layer_sizes(model->module(), cost);
   cost.memories = memories_of(model->module());
-  const Notice uncaptured{{}, model->capture_unsupported()};
-  if (cost.capture_unsupported.empty()) cost.capture_unsupported = uncaptured.line();
+  auto uncaptured = model->capture_unsupported();
+  if (!cost.capture_unsupported && !uncaptured.empty())
+    cost.capture_unsupported = Notice{{}, std::move(uncaptured)};
   return cost;
 }
 

@@ -17,10 +17,10 @@ namespace x_transformers {
 struct AttentionReport {
   std::string name;
   bool causal = false;
-  std::string sight;              ///< what each token sees, in words
-  std::string engine;             ///< see ops/attend.h
-  std::string slower_because;     ///< what keeps the fastest engine from it; empty: nothing
-  std::string cache_unsupported;  ///< why it cannot be decoded with a cache; empty: it can
+  Text sight;                  ///< what each token sees, in words
+  std::string engine;          ///< see ops/attend.h
+  std::string slower_because;  ///< what keeps the fastest engine from it; empty: nothing
+  Text cache_unsupported;      ///< why it cannot be decoded with a cache; empty: it can
   int64_t cached_features =
       0;  ///< numbers that a cache holds of a token; 0 without a growing cache
 };
@@ -31,13 +31,12 @@ struct ModelCost {
   int64_t parameters = 0;                             ///< shared ones once
   std::vector<int64_t> trained_sizes;                 ///< of each that is trained, once
   std::vector<int64_t> layer_sizes;                   ///< what is trained of each layer alone
-  FlopCount flops;          ///< of a forward pass in evaluation mode (count_flops), for each token
-  std::string not_counted;  ///< why there are no flops: the model could not be called; or empty
-  int64_t tokens = 0;       ///< in a sequence, as it was called
+  FlopCount flops;  ///< of a forward pass in evaluation mode (count_flops), for each token
+  std::optional<Notice> not_counted;  ///< why there are no flops: the model could not be called
+  int64_t tokens = 0;                 ///< in a sequence, as it was called
   std::vector<AttentionReport> attentions;
-  std::vector<Text> memories;  ///< what tokens see beside those of the sequence
-  std::string
-      capture_unsupported;  ///< why its training steps cannot be CUDA graphs; empty: they can
+  std::vector<Text> memories;                 ///< what tokens see beside those of the sequence
+  std::optional<Notice> capture_unsupported;  ///< why its training steps cannot be CUDA graphs
 };
 
 /// The cost of the model that `config` describes, with `seq` tokens in a sequence (default: see

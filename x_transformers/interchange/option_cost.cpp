@@ -86,11 +86,11 @@ void compare_engines(const ModelCost& with, const ModelCost& without, OptionCost
 
 /// What `without` says of an option of `whole`.
 void compare(const ModelCost& whole, const ModelCost& without, OptionCost& result) {
-  result.reason.clear();
+  result.reason.reset();
   result.parameters = whole.parameters - without.parameters;
   compare_engines(whole, without, result);
-  result.not_counted = whole.not_counted.empty() ? without.not_counted : whole.not_counted;
-  if (result.not_counted.empty()) result.flops = whole.flops.total() - without.flops.total();
+  result.not_counted = whole.not_counted ? whole.not_counted : without.not_counted;
+  if (!result.not_counted) result.flops = whole.flops.total() - without.flops.total();
 }
 
 /// Leaves out an option, and with it those that a rule then speaks against.
@@ -113,7 +113,7 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
     } catch (const c10::Error& error) {
       reason = notice_of(error);
     }
-    result.reason = reason.line();
+    result.reason = reason;
     const auto* needing = named_in(reason, all, left_out);
     if (!needing) return result;
     left_out.insert(needing->name);

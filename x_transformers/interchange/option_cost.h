@@ -20,8 +20,9 @@ struct OptionCost {
   double flops = 0;        ///< more than without it, for each token
   /// The engine of its attention and that without it, where they differ; else empty.
   std::string engine, engine_without;
-  std::string not_counted;  ///< why there are no flops: the model without it could not be called
-  std::string reason;       ///< why there is no model without it, and so no costs; empty: there is
+  /// Why there are no flops: the model without it could not be called.
+  std::optional<Notice> not_counted = std::nullopt;
+  std::optional<Notice> reason = std::nullopt;  ///< why there is no model without it, nor costs
 };
 
 /// The cost of each option that `config` sets to another value than its default: at all levels, but

@@ -74,7 +74,7 @@ class AttentionLayersImpl : public torch::nn::Module,
   /// they have none.
   at::Tensor place_cached_context(const at::Tensor& keys, const at::Tensor& context_pos) const;
   /// Of self-attention in a PrefixDecoder, whose mask hides what comes later, but not of a prefix.
-  std::string sight_of(const AttendUser& attention) const override;
+  Text sight_of(const AttendUser& attention) const override;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   Text cache_unsupported() const;
   /// Why its static caches do not give the numbers of growing ones, and why padding at the left is

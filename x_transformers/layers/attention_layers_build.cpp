@@ -241,13 +241,14 @@ std::vector<const Block*> AttentionLayersImpl::attentions(
   return found;
 }
 
-std::string AttentionLayersImpl::sight_of(const AttendUser& attention) const {
+Text AttentionLayersImpl::sight_of(const AttendUser& attention) const {
   if (options_.kind != LayersKind::prefix_decoder) return {};
   const bool is_of_self = std::any_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
     return layer.step.type == LayerType::attention &&
            dynamic_cast<const AttendUser*>(&layer.block->innermost()) == &attention;
   });
-  return is_of_self ? "causal, but for a prefix that all see (prefix_attn_len)" : "";
+  if (!is_of_self) return {};
+  return text("causal, but for a prefix that all see ({})", option("prefix_attn_len"));
 }
 
 Text AttentionLayersImpl::cache_unsupported() const {
@@ -301,7 +302,8 @@ Text AttentionLayersImpl::documents_unsupported() const {
   if (o.cross_attend)
     return text("{} has one context for all documents of a row", option("cross_attend"));
   if (o.kind == LayersKind::prefix_decoder) return "a PrefixDecoder has one prefix in a row";
-  if (o.residual_attn) return text("{} hands on the scores of whole rows", option("residual_attn"));
+  if (o.residual_attn)
+    return text("{} hands on the scores of whole sequences", option("residual_attn"));
   return first_reason(&Block::documents_unsupported);
 }
 

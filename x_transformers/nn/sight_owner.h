@@ -3,7 +3,8 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
+
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
@@ -15,7 +16,7 @@ class SightOwner {
   virtual ~SightOwner() = default;
   /// What tokens see by `attention`, in words, in place of "causal" or "not causal"; empty: its own
   /// options say it.
-  virtual std::string sight_of(const AttendUser& /*attention*/) const { return {}; }
+  virtual Text sight_of(const AttendUser& /*attention*/) const { return {}; }
   /// Memory tokens in front of each sequence.
   virtual int64_t memory_tokens() const { return 0; }
   /// Tokens of earlier calls that are kept as memories; empty: all.
