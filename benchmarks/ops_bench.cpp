@@ -72,7 +72,7 @@ void add_case(const std::string& name, const Tensors& inputs, const Op& fast, co
 
 /// Where there is a CUDA driver, why LibTorch runs nothing on it. Asked before anything is drawn.
 std::string no_cuda() {
-  return std::filesystem::exists("/dev/nvidiactl") ? cuda_unsupported() : "no CUDA driver";
+  return std::filesystem::exists("/dev/nvidiactl") ? cuda_unsupported().line() : "no CUDA driver";
 }
 
 /// Calls the op many times between two waits for the device; `bytes` are those of one call.

@@ -90,9 +90,9 @@ Json examine() {
           {"parallel_regions", parallel_regions()},
           {"memory_bytes", machine_memory()},
           {"cuda", cuda_device_count()},
-          {"cuda_unsupported", reason},
-          {"nccl_unsupported", nccl_unsupported()},
-          {"mpi_unsupported", mpi_unsupported()},
+          {"cuda_unsupported", reason.line()},
+          {"nccl_unsupported", nccl_unsupported().line()},
+          {"mpi_unsupported", mpi_unsupported().line()},
           {"gnuplot_unsupported", has_gnuplot() ? "" : gnuplot_unsupported()},
           {"libraries", loaded_libraries()}};
 }

@@ -23,7 +23,7 @@ TEST(OpenDevice, NamesTheOptionThatGaveIt) {
 }
 
 TEST(CudaUnsupported, SaysThatThereIsNoDriver) {
-  const auto reason = cuda_unsupported();
+  const auto reason = cuda_unsupported().line();
   if (reason.find("cannot be loaded: ") != std::string::npos) GTEST_SKIP() << reason;
   const bool has_driver = dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
   EXPECT_EQ(reason.find("no NVIDIA driver is installed") == std::string::npos, has_driver)

@@ -16,8 +16,8 @@ TEST(Plugin, IsLookedForBesideThisProgramAndAbove) {
 }
 
 TEST(Plugin, SaysWhereAnUnknownNameIsMissing) {
-  EXPECT_FALSE(cuda_plugin_symbol("x_transformers_no_such_thing").reason.empty());
-  EXPECT_THAT(mpi_plugin_symbol("x_transformers_no_such_thing").reason,
+  EXPECT_FALSE(cuda_plugin_symbol("x_transformers_no_such_thing").reason.line().empty());
+  EXPECT_THAT(mpi_plugin_symbol("x_transformers_no_such_thing").reason.line(),
               testing::HasSubstr("libx_transformers_mpi.so"));
 }
 

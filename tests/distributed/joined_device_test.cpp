@@ -166,7 +166,7 @@ TEST(JoinedDevice, WhatFailsBetweenDevicesIsSaid) {
 }
 
 TEST(NcclJoining, SaysWhyItCannotBeHad) {
-  const auto reason = nccl_unsupported();
+  const auto reason = nccl_unsupported().line();
   if (reason.empty()) GTEST_SKIP() << "GPUs can be joined here";
   EXPECT_THAT([] { nccl_joining("train.device"); },
               testing::ThrowsMessage<InputError>(

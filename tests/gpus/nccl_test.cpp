@@ -31,7 +31,7 @@ const at::Device kFirst(at::kCUDA, 0);
 class Nccl : public testing::Test {
  protected:
   void SetUp() override {
-    if (const auto reason = nccl_unsupported(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const auto reason = nccl_unsupported().line(); !reason.empty()) GTEST_SKIP() << reason;
   }
 };
 
@@ -108,7 +108,7 @@ TEST_F(Nccl, SumsOnTheHostGoOnByTheHost) {
 }
 
 TEST_F(Nccl, SumsAreCapturedInAGraph) {
-  if (const auto reason = graph_unsupported(); !reason.empty()) GTEST_SKIP() << reason;
+  if (const auto reason = graph_unsupported().line(); !reason.empty()) GTEST_SKIP() << reason;
   with_one_rank([](RankGroup& group) {
     const auto one = at::zeros({1000}, kFirst), other = at::zeros({7}, kFirst);
     auto graph = capture_graph(kFirst,
@@ -231,7 +231,8 @@ Trained train_joined(const Training& training) {
 
 TEST_F(Nccl, TrainingOfOneRankIsTrainingAloneToTheBit) {
   for (const bool is_captured : {false, true}) {
-    if (is_captured && !graph_unsupported().empty()) GTEST_SKIP() << graph_unsupported();
+    if (is_captured && !graph_unsupported().line().empty())
+      GTEST_SKIP() << graph_unsupported().line();
     for (const bool is_sharded : {false, true}) {
       for (const std::string optimizer : {"adamw", "lion"}) {
         SCOPED_TRACE(optimizer + (is_captured ? " captured" : "") + (is_sharded ? " sharded" : ""));
@@ -244,7 +245,7 @@ TEST_F(Nccl, TrainingOfOneRankIsTrainingAloneToTheBit) {
 }
 
 TEST_F(Nccl, TrainingInBfloat16OfOneRankIsTrainingAlone) {
-  if (const auto reason = graph_unsupported(); !reason.empty()) GTEST_SKIP() << reason;
+  if (const auto reason = graph_unsupported().line(); !reason.empty()) GTEST_SKIP() << reason;
   const Training training{.dtype = at::kBFloat16};
   const auto alone = train(training, nullptr), joined = train_joined(training);
   for (size_t i = 0; i < alone.losses.size(); ++i)

@@ -12,7 +12,7 @@ namespace x_transformers {
 /// random numbers, and only where there is a driver, as loading its CUDA half takes seconds.
 inline const std::string& no_cuda() {
   static const std::string reason = std::filesystem::exists("/dev/nvidiactl")
-                                        ? cuda_unsupported()
+                                        ? cuda_unsupported().line()
                                         : std::string("there is no CUDA driver");
   return reason;
 }

@@ -14,7 +14,7 @@ class OnOurCudaKernels : public testing::Test {
  protected:
   void SetUp() override {
     if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
-    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
+    if (!our_cuda_kernels().reason.line().empty()) GTEST_SKIP() << our_cuda_kernels().reason.line();
     at::manual_seed(4);
   }
 };

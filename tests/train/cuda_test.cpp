@@ -32,10 +32,10 @@ const at::Device kCuda(at::kCUDA, 0);
 class Cuda : public testing::Test {
  protected:
   void SetUp() override {
-    if (const auto reason = cuda_unsupported(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const auto reason = cuda_unsupported().line(); !reason.empty()) GTEST_SKIP() << reason;
   }
   /// Skips where the device is there and the library that captures is not.
-  static std::string needs_graphs() { return graph_unsupported(); }
+  static std::string needs_graphs() { return graph_unsupported().line(); }
 };
 
 constexpr int64_t kVocabulary = 61;

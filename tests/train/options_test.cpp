@@ -43,9 +43,7 @@ class Training {
         *optimizer_, nullptr, 0.0);
   }
 
-  std::string graph_unsupported() {
-    return Notice{{}, graph_step_unsupported(*model_, device_)}.line();
-  }
+  std::string graph_unsupported() { return graph_step_unsupported(*model_, device_).line(); }
   void run_eagerly() { expect_finite((*step_)({Batch{}})); }
   void run_captured() {
     GraphStep captured(*step_, device_);
@@ -234,8 +232,8 @@ void expect_captured(at::ScalarType dtype) {
 
 /// Why there are no graphs here; empty: there are.
 std::string missing() {
-  const auto reason = cuda_unsupported();
-  return reason.empty() ? graph_unsupported() : reason;
+  const auto reason = cuda_unsupported().line();
+  return reason.empty() ? graph_unsupported().line() : reason;
 }
 
 TEST(EveryOptionOnCuda, IsCaptured) {

@@ -123,9 +123,10 @@ TEST_F(TrainerTest, ACheckpointOfMuonHasTheTensorsOfItsStep) {
 class CudaSavingTest : public TrainerTest {};
 
 TEST_F(CudaSavingTest, ACheckpointHasTheTensorsOfItsStep) {
-  if (const auto reason = cuda_unsupported(); !reason.empty()) GTEST_SKIP() << reason;
+  if (const auto reason = cuda_unsupported().line(); !reason.empty()) GTEST_SKIP() << reason;
   for (const bool is_captured : {false, true}) {
-    if (is_captured && !graph_unsupported().empty()) GTEST_SKIP() << graph_unsupported();
+    if (is_captured && !graph_unsupported().line().empty())
+      GTEST_SKIP() << graph_unsupported().line();
     for (const std::string precision : {"fp32", "bf16"}) {
       SCOPED_TRACE(precision + (is_captured ? ", captured" : ""));
       auto options = saving_options();

@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/reason.h"
 
 namespace x_transformers {
 namespace {
@@ -20,36 +21,35 @@ namespace {
 std::atomic<c10::DeviceIndex> chosen_cuda_device{0};
 
 /// Why LibTorch's CUDA half cannot be loaded; empty: it is.
-const std::string& cuda_load_error() {
+const Notice& cuda_load_error() {
   // Registering the CUDA backend is a matter of loading its library. LibTorch asks for its hooks
   // once and for good, so nothing here may ask before.
-  static const std::string error = [] {
-    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return std::string();
-    return "LibTorch's CUDA half cannot be loaded: " + cause_of_loader();
+  static const Notice error = [] {
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return Notice();
+    return caused({}, "LibTorch's CUDA half cannot be loaded", cause_of_loader());
   }();
   return error;
 }
 
 void require_cuda(const std::string& name, const OptionPath& option) {
   const auto reason = cuda_unsupported();
-  if (reason.empty()) return;
-  Notice notice{at(option), text("{} cannot be used", name)};
-  notice.cause = reason;
-  if (!cuda_load_error().empty())
+  if (is_empty(reason)) return;
+  auto notice = because(at(option), text("{} cannot be used", name), reason);
+  if (!is_empty(cuda_load_error()))
     notice.hint = "tools/install_deps.sh --cuda adds the libraries that it needs";
   throw InputError(std::move(notice));
 }
 
 }  // namespace
 
-std::string cuda_unsupported() {
-  if (!cuda_load_error().empty()) return cuda_load_error();
+Notice cuda_unsupported() {
+  if (!is_empty(cuda_load_error())) return cuda_load_error();
   if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
-    return "no NVIDIA driver is installed (libcuda.so.1), without which no GPU is seen";
+    return {{}, "no NVIDIA driver is installed (libcuda.so.1), without which no GPU is seen"};
   const auto& hooks = at::detail::getCUDAHooks();
   if (typeid(hooks) == typeid(at::CUDAHooksInterface))
-    return "LibTorch was asked for CUDA before its CUDA half was loaded";
-  return hooks.deviceCount() > 0 ? "" : "no CUDA device is visible";
+    return {{}, "LibTorch was asked for CUDA before its CUDA half was loaded"};
+  return {{}, hooks.deviceCount() > 0 ? "" : "no CUDA device is visible"};
 }
 
 c10::Device open_device(const std::string& name, const OptionPath& option) {
@@ -70,7 +70,7 @@ c10::Device open_device(const std::string& name, const OptionPath& option) {
 }
 
 int64_t cuda_device_count() {
-  return cuda_unsupported().empty() ? at::detail::getCUDAHooks().deviceCount() : 0;
+  return is_empty(cuda_unsupported()) ? at::detail::getCUDAHooks().deviceCount() : 0;
 }
 
 void choose_cuda_device(int64_t index, const OptionPath& option) {

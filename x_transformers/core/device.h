@@ -23,7 +23,7 @@ void choose_cuda_device(int64_t index, const OptionPath& option = "device");
 /// How many GPUs are seen here; 0 where CUDA cannot be used.
 int64_t cuda_device_count();
 
-/// Why CUDA cannot be used here; empty: it can. Loads LibTorch's CUDA half.
-std::string cuda_unsupported();
+/// Why CUDA cannot be used here; is_empty (core/reason.h): it can. Loads LibTorch's CUDA half.
+Notice cuda_unsupported();
 
 }  // namespace x_transformers

@@ -8,6 +8,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/plugin.h"
+#include "x_transformers/core/reason.h"
 
 namespace x_transformers {
 namespace {
@@ -33,8 +34,8 @@ class RepeatedWork : public DeviceGraph {
 
 }  // namespace
 
-std::string graph_unsupported() {
-  if (auto reason = cuda_unsupported(); !reason.empty()) return reason;
+Notice graph_unsupported() {
+  if (auto reason = cuda_unsupported(); !is_empty(reason)) return reason;
   return cuda_plugin_symbol(kCaptureCudaGraph).reason;
 }
 
@@ -50,7 +51,7 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
   require(device.is_cuda(), at("capture_graph"), "expected a cpu or cuda device, got {}",
           device.str());
   const auto reason = graph_unsupported();
-  require(reason.empty(), at("capture_graph"), "{}", reason);
+  if (!is_empty(reason)) throw InputError(because(at("capture_graph"), {}, reason));
   const auto capture =
       reinterpret_cast<CaptureCudaGraph>(cuda_plugin_symbol(kCaptureCudaGraph).address);
   const Capturing at_work;

@@ -22,7 +22,7 @@ class DeviceGraph {
 
 /// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so
 /// (core/plugin.h).
-std::string graph_unsupported();
+Notice graph_unsupported();
 
 struct GraphOptions {
   int warm_up = 3;  ///< times that the work is run before

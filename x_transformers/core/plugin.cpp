@@ -1,7 +1,6 @@
 #include "x_transformers/core/plugin.h"
 
 #include <dlfcn.h>
-#include <fmt/format.h>
 #include <link.h>
 
 #include <filesystem>
@@ -31,7 +30,7 @@ std::string file_name(const std::string& name) { return "libx_transformers_" + n
 struct Plugin {
   std::string file;
   void* library = nullptr;
-  std::string reason = {};
+  Notice reason = {};
 };
 
 Plugin load_plugin(const std::string& name, const char* built_by, int flags) {
@@ -42,17 +41,17 @@ Plugin load_plugin(const std::string& name, const char* built_by, int flags) {
     if (is_path && !fs::exists(path, error)) continue;
     plugin.library = dlopen(path.c_str(), RTLD_NOW | flags);
     if (plugin.library) return plugin;
-    if (plugin.reason.empty()) plugin.reason = cause_of_loader();
+    if (plugin.reason.cause.empty()) plugin.reason.cause = cause_of_loader();
   }
-  plugin.reason = fmt::format("this needs {} (built {}): {}", plugin.file, built_by, plugin.reason);
+  plugin.reason.text = text("this needs {} (built {})", plugin.file, built_by);
   return plugin;
 }
 
 PluginSymbol symbol_of(const Plugin& plugin, const char* name) {
   if (!plugin.library) return {nullptr, plugin.reason};
   void* address = dlsym(plugin.library, name);
-  if (address) return {address, ""};
-  return {nullptr, fmt::format("{} is of another version: {}", plugin.file, cause_of_loader())};
+  if (address) return {address};
+  return {nullptr, caused({}, text("{} is of another version", plugin.file), cause_of_loader())};
 }
 
 }  // namespace

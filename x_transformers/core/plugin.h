@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
 /// Where a library `libx_transformers_NAME.so` is looked for: beside the program or shared library
@@ -16,7 +18,7 @@ std::vector<std::string> plugin_paths(const std::string& name);
 /// What a library exports under a name, or why it is not available.
 struct PluginSymbol {
   void* address = nullptr;
-  std::string reason;  ///< empty: there is an address
+  Notice reason = {};  ///< is_empty: there is an address
 };
 
 /// Loads the CUDA library at the first call. LibTorch's CUDA half must be loaded before

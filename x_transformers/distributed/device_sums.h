@@ -56,7 +56,7 @@ struct DeviceJoining {
 
 /// Why GPUs cannot be joined here; empty: they can. Loads LibTorch's CUDA half and
 /// libx_transformers_cuda.so.
-std::string nccl_unsupported();
+Notice nccl_unsupported();
 /// NCCL. Throws InputError of `option` where nccl_unsupported has a reason.
 const DeviceJoining& nccl_joining(const OptionPath& option = "device");
 

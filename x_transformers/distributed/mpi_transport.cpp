@@ -1,5 +1,6 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/plugin.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/distributed/mpi_functions.h"
 #include "x_transformers/distributed/transport.h"
 
@@ -8,7 +9,7 @@ namespace {
 
 struct FoundMpi {
   const MpiFunctions* functions = nullptr;
-  std::string reason;
+  Notice reason;
 };
 
 FoundMpi find_mpi() {
@@ -16,8 +17,8 @@ FoundMpi find_mpi() {
   if (symbol.address == nullptr) return {nullptr, symbol.reason};
   const auto* functions = reinterpret_cast<GetMpiFunctions>(symbol.address)();
   if (functions->layout != MpiFunctions().layout)
-    return {nullptr, "libx_transformers_mpi.so is of another version"};
-  return {functions, ""};
+    return {nullptr, {{}, "libx_transformers_mpi.so is of another version"}};
+  return {functions, {}};
 }
 
 class MpiTransport : public Transport {
@@ -66,11 +67,12 @@ class MpiTransport : public Transport {
 
 }  // namespace
 
-std::string mpi_unsupported() { return find_mpi().reason; }
+Notice mpi_unsupported() { return find_mpi().reason; }
 
 std::unique_ptr<Transport> make_mpi_transport() {
   const auto found = find_mpi();
-  if (found.functions == nullptr) throw RunError("started by mpirun: " + found.reason);
+  if (found.functions == nullptr)
+    throw RunError(because(at("started by mpirun:"), {}, found.reason));
   return std::make_unique<MpiTransport>(*found.functions);
 }
 

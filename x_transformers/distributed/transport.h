@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/core/world_place.h"
 #include "x_transformers/distributed/meeting.h"
 #include "x_transformers/distributed/socket.h"
@@ -58,7 +59,7 @@ std::unique_ptr<Transport> make_socket_transport(const Meeting& meeting, const S
                                                  Deadline deadline);
 
 /// Why there is no MPI here; empty: there is.
-std::string mpi_unsupported();
+Notice mpi_unsupported();
 /// MPI, as the launcher of MPI has set it up. Throws RunError.
 std::unique_ptr<Transport> make_mpi_transport();
 

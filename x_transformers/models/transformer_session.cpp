@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/models/step_inputs.h"
 
 namespace x_transformers {
@@ -78,7 +79,7 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens, const C
   const auto device = tokens.device();
   if (!can_fix_ && tokens.size(1) == 1) {
     const bool wanted = options_.static_caches ? *options_.static_caches
-                                               : device.is_cuda() && graph_unsupported().empty();
+                                               : device.is_cuda() && is_empty(graph_unsupported());
     can_fix_ = wanted && net_->static_cache_unsupported(options_.inputs).empty();
   }
   if (!fits_static_caches(tokens)) {

@@ -10,8 +10,8 @@ OurCudaKernels find_kernels() {
   if (!symbol.address) return {nullptr, symbol.reason};
   const auto* table = reinterpret_cast<kernels::GetCudaLaunchers>(symbol.address)();
   if (table->layout != kernels::CudaLaunchers().layout)
-    return {nullptr, "libx_transformers_cuda.so is of another version"};
-  return {table, ""};
+    return {nullptr, {{}, "libx_transformers_cuda.so is of another version"}};
+  return {table, {}};
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ bool is_aligned(const at::Tensor& t) {
 
 Reasons cuda_kernel_reasons(const at::Tensor& x, const char* name) {
   if (!x.is_cuda()) return Reasons(std::string(name) + " is not on a CUDA device");
-  Reasons reasons(our_cuda_kernels().reason);
+  Reasons reasons(our_cuda_kernels().reason.line());
   if (!is_plain_on_cuda(x))
     reasons.add(std::string(name) + " is not a plain tensor of float32, bfloat16 or float16");
   return reasons;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
@@ -22,10 +23,12 @@ bool are_alike(const TensorMap& captured, const TensorMap& given) {
 
 }  // namespace
 
-Text graph_step_unsupported(Model& model, const at::Device& device) {
-  if (!device.is_cuda()) return "the device is " + device.str();
+Notice graph_step_unsupported(Model& model, const at::Device& device) {
+  if (!device.is_cuda()) return {{}, text("the device is {}", device.str())};
   const auto reason = graph_unsupported();
-  return reason.empty() ? model.capture_unsupported() : Text(reason);
+  if (!is_empty(reason)) return reason;
+  auto captured = model.capture_unsupported();
+  return {{}, std::move(captured)};
 }
 
 GraphStep::GraphStep(TrainStep& eager, const c10::Device& device, MostOverRanks most)

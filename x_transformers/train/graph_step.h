@@ -14,7 +14,7 @@ namespace x_transformers {
 
 /// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
 /// graph; empty: they can be captured.
-Text graph_step_unsupported(Model& model, const at::Device& device);
+Notice graph_step_unsupported(Model& model, const at::Device& device);
 
 /// What begins messages about a step that cannot be captured.
 inline constexpr const char* kTrainingStep = "training step:";
@@ -29,8 +29,8 @@ class GraphStep {
   /// Calls before the capture.
   static constexpr int64_t kEagerSteps = 3;
 
-  /// `eager` must outlive this. On CUDA graph_step_unsupported must be empty. Where there are other
-  /// ranks, `most` is how they agree on what to do.
+  /// `eager` must outlive this. On CUDA graph_step_unsupported must be empty (core/reason.h). Where
+  /// there are other ranks, `most` is how they agree on what to do.
   GraphStep(TrainStep& eager, const c10::Device& device, MostOverRanks most = {});
   /// The next call overwrites the result. Throws RunError where the step cannot be captured.
   StepResult operator()(const std::vector<Batch>& micro_batches);

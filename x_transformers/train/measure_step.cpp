@@ -8,6 +8,7 @@
 #include <ctime>
 #include <vector>
 
+#include "x_transformers/core/reason.h"
 #include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/parameters.h"
 #include "x_transformers/train/graph_step.h"
@@ -52,14 +53,14 @@ StepTimes measure_step(Model& model, const LossFunction& loss, const Batch& batc
   if (how.bf16) masters = cast_parameters(model.module(), parameters, at::kBFloat16);
   AdamW optimizer(parameters, AdamWOptions{}, masters);
   TrainStep step(loss, optimizer, nullptr, 0.0);
-  const auto reason = how.cuda_graph ? graph_step_unsupported(model, device) : Text("turned off");
+  const auto reason =
+      how.cuda_graph ? graph_step_unsupported(model, device) : Notice{{}, "turned off"};
   GraphStep captured(step, device);
-  const bool is_graph = reason.empty();
+  const bool is_graph = is_empty(reason);
   const auto work = [&] { is_graph ? captured({batch}) : step({batch}); };
   const auto warm_up = is_graph ? std::max(how.warm_up, GraphStep::kEagerSteps + 1) : how.warm_up;
   auto times = time_work(work, warm_up, how.steps, device);
-  const Notice told{{}, reason};
-  times.graph_unsupported = told.line();
+  if (!is_graph) times.graph_unsupported = reason;
   return times;
 }
 

@@ -24,7 +24,7 @@ struct StepMeasurement {
 /// where others use the machine too.
 struct StepTimes {
   double elapsed = 0, processor = 0;
-  std::string graph_unsupported = {};  ///< why the step is no CUDA graph; empty: it is one
+  std::optional<Notice> graph_unsupported = std::nullopt;  ///< why the step is no CUDA graph
 };
 
 /// Times `work`, which ends when the device has done it.

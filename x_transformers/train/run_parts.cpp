@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/train/graph_step.h"
 
@@ -61,13 +62,13 @@ void capture_steps(Trainer& trainer, Model& model, const Spelling& spelling) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
   const bool is_shared_out =
       trainer.options().shard == "parameters" && trainer.eager_step().has_other_ranks();
-  const auto reason = is_shared_out ? Text(
-                                          "with parameters shared out, memory comes and goes with "
-                                          "the layers")
-                                    : graph_step_unsupported(model, trainer.device());
-  if (!reason.empty()) {
-    const auto told = text("warning: steps run without a CUDA graph: {}", reason);
-    return trainer.message(spelling(Notice{{}, told}).line());
+  const auto reason =
+      is_shared_out
+          ? Notice{{}, "with parameters shared out, memory comes and goes with the layers"}
+          : graph_step_unsupported(model, trainer.device());
+  if (!is_empty(reason)) {
+    const auto told = because({}, "warning: steps run without a CUDA graph", reason);
+    return trainer.message(spelling(told).line());
   }
   const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device(),
                                                 trainer.most_over_ranks());
