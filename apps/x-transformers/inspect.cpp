@@ -179,7 +179,7 @@ void run_inspect(const InspectCommand& command) {
     fmt::print("  {:<40} {:.4f} if the stack ended here\n", layer_in_words(found, lens.after),
                sum / static_cast<double>(lens.losses.size()));
   }
-  for (const auto& note : found.left_out) fmt::print("{}\n", note);
+  for (const auto& note : left_out_sentences(found)) fmt::print("{}\n", note);
   std::fprintf(stderr, "%s: report.html, inspect.json, tables (.tsv)%s%s\n",
                folder.string().c_str(), found.attentions.empty() ? "" : ", attention.safetensors",
                has_pictures ? ", pictures" : "");

@@ -82,8 +82,8 @@ TEST(InspectionTest, ShowsWhatTheModelComputes) {
   }
   // The stream behind a layer is what the next begins with.
   EXPECT_DOUBLE_EQ(found.layers[0].stream, found.layers[1].stream_before);
-  EXPECT_THAT(found.left_out, Contains(HasSubstr("no gates")));
-  EXPECT_THAT(found.left_out, Contains(HasSubstr("no curves of position bias")));
+  EXPECT_THAT(left_out_sentences(found), Contains(HasSubstr("no gates")));
+  EXPECT_THAT(left_out_sentences(found), Contains(HasSubstr("no curves of position bias")));
 }
 
 TEST(InspectionTest, LeavesTheModelAsItWas) {
@@ -204,7 +204,7 @@ TEST(InspectionTest, ShowsGates) {
   EXPECT_THAT(names, Contains("value gates"));
   EXPECT_THAT(names, Contains("head gates"));
   EXPECT_THAT(names, Contains("value residual mix"));
-  EXPECT_THAT(found.left_out, Not(Contains(HasSubstr("no gates"))));
+  EXPECT_THAT(left_out_sentences(found), Not(Contains(HasSubstr("no gates"))));
 }
 
 class EveryStackTest : public ::testing::TestWithParam<std::string> {};
@@ -278,7 +278,7 @@ TEST(InspectionTest, SaysWhatAModelWithoutMapsHas) {
   ASSERT_EQ(found.layers.size(), 2U);
   EXPECT_EQ(found.layers[0].kind, "gated attention");
   EXPECT_EQ(found.lens.size(), 3U);
-  EXPECT_THAT(found.left_out, Contains(HasSubstr("no attention maps")));
+  EXPECT_THAT(left_out_sentences(found), Contains(HasSubstr("no attention maps")));
 }
 
 TEST(InspectionTest, RefusesTextsThatDoNotFit) {

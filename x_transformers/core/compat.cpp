@@ -41,6 +41,7 @@ const Release& release(PythonRelease which) { return releases().at(static_cast<s
 
 const std::vector<PythonDifference>& python_differences() {
   using M = PythonMeaning;
+  const auto quirks = option("python_quirks");
   static const std::vector<PythonDifference> all = {
       {&M::zero_max_mem_len_keeps_all, "0 keeps all memories", "0 keeps no memories, and not all"},
       {&M::continuous_pool_sums_features, "it is the sum of the features' means",
@@ -57,10 +58,10 @@ const std::vector<PythonDifference>& python_differences() {
       {&M::single_heads_are_projected, "the values of one head are projected",
        "the values of one head are not projected where they are as wide as the output"},
       {&M::xl_loss_weighs_rows_by_targets, "the loss is a mean over all targets of a segment",
-       "the loss is a mean over the means of the rows"},
+       "the loss is a mean over the means of the batch entries"},
       {&M::xl_generation_keeps_its_cache,
-       "with python_quirks generate keeps its cache from one segment to the next",
-       "with python_quirks generate computes a segment anew where it ends"},
+       text("with {} generate keeps its cache from one segment to the next", quirks),
+       text("with {} generate computes a segment anew where it ends", quirks)},
       {&M::recycling_leaves_deep_embeds_out,
        text("{} changes nothing beside {}", option("ff_deep_embed"), option("recycling")),
        text("{} scales feed-forwards beside {} too", option("ff_deep_embed"), option("recycling"))},

@@ -5,14 +5,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
+#include "x_transformers/core/parts.h"
 #include "x_transformers/core/probe.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/inspect/recorder.h"
 #include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_model.h"
+#include "x_transformers/nn/attend_user.h"
 
 namespace x_transformers {
 namespace {
@@ -86,8 +90,17 @@ void use_lens(TokenModel* net, const Recorder& recorder, Inspection& found) {
   if (!reason.empty()) found.left_out.push_back(reason);
 }
 
-/// Says what there is nothing to show of.
-void name_what_is_missing(const Recorder& recorder, Inspection& found) {
+/// How the model's file spells what its first attention says.
+Spelling attention_spelling(torch::nn::Module& model) {
+  std::optional<Spelling> first;
+  each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling& spelling) {
+    if (!first && dynamic_cast<const AttendUser*>(&part)) first = spelling;
+  });
+  return first.value_or([](const Notice& notice) { return notice; });
+}
+
+/// Says what there is nothing to show of, with options as `spelling` has them.
+void name_what_is_missing(const Recorder& recorder, const Spelling& spelling, Inspection& found) {
   auto& notes = found.left_out;
   const auto& attentions = found.attentions;
   const auto has = [&](const auto& is_such) {
@@ -105,20 +118,24 @@ void name_what_is_missing(const Recorder& recorder, Inspection& found) {
         "positions rotate queries and keys, learned ones are in the embeddings, those of CoPE "
         "depend on each query).");
   if (!has([](const AttentionView& view) { return view.has_sink; }))
-    notes.emplace_back("no learned sinks: head_learned_sink is off.");
+    notes.push_back(
+        respelled(text("no learned sinks: {} is off.", option("head_learned_sink")), spelling));
   if (!has([](const AttentionView& view) { return view.front_keys > (view.has_sink ? 1 : 0); }))
-    notes.emplace_back("no keys in front of the tokens: no num_mem_kv, add_zero_kv or memories.");
+    notes.push_back(respelled(text("no keys in front of the tokens: no {}, {} or memories.",
+                                   option("num_mem_kv"), option("add_zero_kv")),
+                              spelling));
   const bool has_gates = std::any_of(found.layers.begin(), found.layers.end(),
                                      [](const LayerView& layer) { return !layer.gates.empty(); });
   if (!has_gates)
-    notes.emplace_back(
-        "no gates: neither attn_gate_values, attn_gate_value_heads nor a learned mix of value "
-        "residuals is on (gates of residuals and of feed-forwards are not shown).");
+    notes.push_back(respelled(
+        text("no gates: neither {}, {} nor a learned mix of value residuals is on (gates of "
+             "residuals and of feed-forwards are not shown).",
+             option("gate_values"), option("gate_value_heads")),
+        spelling));
   if (recorder.draws_noise)
     notes.emplace_back("weights of gumbel_softmax are drawn: those shown are one more draw.");
   for (const auto& [name, count] : recorder.passes) {
-    if (count > 1)
-      notes.push_back(fmt::format("{} ran {} times: its last pass is shown.", name, count));
+    if (count > 1) notes.push_back(text("{} ran {} times: its last pass is shown.", name, count));
   }
 }
 
@@ -154,7 +171,7 @@ Inspection inspect_model(Model& model, const at::Tensor& tokens, const at::Tenso
   found.layers = std::move(recorder.layers);
   found.attentions = std::move(recorder.attentions);
   use_lens(net.get(), recorder, found);
-  name_what_is_missing(recorder, found);
+  name_what_is_missing(recorder, attention_spelling(model.module()), found);
   return found;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/interchange/model.h"
 
 namespace x_transformers {
@@ -81,7 +82,7 @@ struct Inspection {
   std::vector<AttentionView> attentions;
   std::vector<LensView> lens;
   /// What the model does not have, or cannot be shown, each in a sentence.
-  std::vector<std::string> left_out;
+  std::vector<Text> left_out;
 };
 
 /// Runs `model` on `tokens` [n + 1] int64 (with `source` [m], of a model that translates), in

@@ -110,10 +110,16 @@ void require_chosen(const InspectionChoice& choice, const Inspection& found) {
   check("heads", choice.heads, heads);
 }
 
+std::vector<std::string> left_out_sentences(const Inspection& found) {
+  std::vector<std::string> sentences;
+  for (const auto& said : found.left_out) sentences.push_back(Notice{{}, said}.line());
+  return sentences;
+}
+
 nlohmann::ordered_json inspection_json(const Inspection& found, const TokenNames& names) {
   Record json{{"loss", found.loss},        {"tokens", Record::array()},
               {"layers", Record::array()}, {"attentions", Record::array()},
-              {"lens", Record::array()},   {"left_out", found.left_out}};
+              {"lens", Record::array()},   {"left_out", left_out_sentences(found)}};
   if (!found.also_knows.empty()) json["also_knows"] = found.also_knows;
   for (const auto& token : found.tokens) {
     Record row{{"id", token.id}, {"text", names(token.id)}, {"loss", optional_number(token.loss)}};
@@ -341,7 +347,8 @@ std::string inspection_html(const Inspection& found, const TokenNames& names,
   std::string html;
   if (!page.question.empty()) html += "<p>" + escaped_html(page.question) + "</p>\n";
   html += html_heading("What each token cost") + html_of_text(found, names);
-  if (!found.left_out.empty()) html += html_heading("Left out") + html_list(found.left_out);
+  if (!found.left_out.empty())
+    html += html_heading("Left out") + html_list(left_out_sentences(found));
   html += html_of_lens(found, names);
   if (!found.layers.empty())
     html +=

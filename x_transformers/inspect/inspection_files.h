@@ -34,6 +34,9 @@ struct InspectionChoice {
 /// Throws InputError, naming --layers or --heads, for what the model has not.
 void require_chosen(const InspectionChoice& choice, const Inspection& found);
 
+/// What the model does not have, or cannot be shown, as sentences.
+std::vector<std::string> left_out_sentences(const Inspection& found);
+
 /// All numbers but the matrices of weights.
 nlohmann::ordered_json inspection_json(const Inspection& found, const TokenNames& names);
 /// The matrices [heads, queries, keys], by the names of their attentions.

@@ -122,10 +122,10 @@ void AttentionLayersImpl::check_documents(const AttentionLayersInputs& inputs) c
   const auto reason = documents_unsupported();
   require(reason.empty(), at("documents"), "{}", reason);
   require(!inputs.cache, at("documents"), "are given whole, not to a cache");
-  require(!inputs.keep_maps, at("documents"), "attention maps are of whole rows");
+  require(!inputs.keep_maps, at("documents"), "attention maps are of whole sequences");
   each_input(inputs, [](const std::string& name, const at::Tensor&, const InputField& field) {
     require(field.in_documents, at("documents"),
-            "cannot be combined with {}, which is of whole rows", name);
+            "cannot be combined with {}, which is of whole sequences", name);
   });
 }
 

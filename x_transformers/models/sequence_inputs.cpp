@@ -25,10 +25,11 @@ std::vector<at::Tensor> kept_hiddens(const LayersOutput& layers,
   for (size_t i = 0; i < count; ++i) {
     auto mem = layers.hiddens[i];
     if (!before.empty()) {
-      // A layer of several residual streams has as many rows of hiddens for each one of x.
-      require(before[i].size(0) == 1 || before[i].size(0) == mem.size(0), at("return_mems"),
-              "beside mems of {} rows the layers have hiddens of {}, which cannot follow them",
-              before[i].size(0), mem.size(0));
+      // A layer of several residual streams has as many entries of hiddens for each one of x.
+      require(
+          before[i].size(0) == 1 || before[i].size(0) == mem.size(0), at("return_mems"),
+          "beside mems of {} batch entries the layers have hiddens of {}, which cannot follow them",
+          before[i].size(0), mem.size(0));
       mem = cat_rows(before[i], mem, -2);
     }
     const auto length = mem.size(-2), kept = std::min(most.value_or(length), length);

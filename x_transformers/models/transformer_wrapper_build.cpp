@@ -347,8 +347,8 @@ Text TransformerWrapperImpl::documents_unsupported() const {
     return text("{} are seen by all documents of a row", option("num_memory_tokens"));
   if (cls_token_.defined()) return text("{} is for one document in a row", option("use_cls_token"));
   if (o.average_pool_embed)
-    return text("{} takes the mean of whole rows", option("average_pool_embed"));
-  if (attn_pool_) return text("{} looks at whole rows", option("attn_pool"));
+    return text("{} takes the mean of whole sequences", option("average_pool_embed"));
+  if (attn_pool_) return text("{} looks at whole sequences", option("attn_pool"));
   return respelled(attn_layers_->documents_unsupported(), below("attn_layers"));
 }
 

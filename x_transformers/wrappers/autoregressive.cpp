@@ -129,9 +129,9 @@ at::Tensor AutoregressiveWrapperImpl::targets_within(const at::Tensor& x,
 }
 
 Text AutoregressiveWrapperImpl::documents_unsupported() const {
-  if (options_.mask_prob > 0) return text("{} hides keys of whole rows", option("mask_prob"));
+  if (options_.mask_prob > 0) return text("{} hides keys of whole sequences", option("mask_prob"));
   if (options_.add_attn_z_loss)
-    return text("{} needs the attention maps of whole rows", option("add_attn_z_loss"));
+    return text("{} needs the attention maps of whole sequences", option("add_attn_z_loss"));
   return respelled(net_->documents_unsupported(), below("net"));
 }
 

@@ -195,16 +195,16 @@ at::Tensor BeliefStateWrapperImpl::embeddings_of_suffixes(const at::Tensor& seq,
   return flip(backward_decoder_->forward(inputs).embeddings, lens);
 }
 
-/// The embedding [rows, dim] of a given suffix [m] or [rows, m], or of none.
-at::Tensor BeliefStateWrapperImpl::end_embedding(const at::Tensor& suffix, int64_t rows) {
+/// The embedding [batch, dim] of a given suffix [m] or [batch, m], or of none.
+at::Tensor BeliefStateWrapperImpl::end_embedding(const at::Tensor& suffix, int64_t batch) {
   TransformerInputs inputs;
   if (suffix.defined()) {
     const auto given = suffix.dim() == 1 ? suffix.unsqueeze(0) : suffix;
-    require(given.dim() == 2 && (given.size(0) == rows || given.size(0) == 1), at("suffix"),
-            "expected tokens [seq] or [batch = {}, seq]", rows);
-    inputs.x = given.expand({rows, -1}).flip(1);
+    require(given.dim() == 2 && (given.size(0) == batch || given.size(0) == 1), at("suffix"),
+            "expected tokens [seq] or [batch = {}, seq]", batch);
+    inputs.x = given.expand({batch, -1}).flip(1);
   }
-  inputs.prepend_embeds = suffix_token_.expand({rows, 1, -1});
+  inputs.prepend_embeds = suffix_token_.expand({batch, 1, -1});
   inputs.logits = false;
   const auto embeddings = backward_decoder_->forward(inputs).embeddings;
   return embeddings.select(1, embeddings.size(1) - 1);

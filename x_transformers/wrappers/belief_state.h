@@ -27,7 +27,7 @@ using PairWeights = std::function<at::Tensor(const at::Tensor& pairs)>;
 /// What generation with a suffix takes beside the options of sampling.
 struct SuffixGenerationInputs {
   at::Tensor prompts;  ///< [..., n] int64
-  at::Tensor suffix;   ///< [m] or [rows, m] int64: what the text shall end with; undefined: its end
+  at::Tensor suffix;  ///< [m] or [batch, m] int64: what the text shall end with; undefined: its end
   bool cache_kv = false;
   /// Write what stands before the prompts, from right to left; the new tokens come in that order.
   bool decode_backwards = false;
@@ -83,7 +83,7 @@ class BeliefStateWrapperImpl : public torch::nn::Module, public TokenWriter, pub
   void build_heads();
   at::Tensor pairs_of(int64_t tokens, const at::Tensor& like) const;
   at::Tensor embeddings_of_suffixes(const at::Tensor& seq, const at::Tensor& lens);
-  at::Tensor end_embedding(const at::Tensor& suffix, int64_t rows);
+  at::Tensor end_embedding(const at::Tensor& suffix, int64_t batch);
   struct Pairs;
   at::Tensor text_logits(const at::Tensor& both);
   at::Tensor text_logits(const Pairs& pairs, bool is_told);

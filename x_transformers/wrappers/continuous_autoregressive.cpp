@@ -87,7 +87,8 @@ TargetLoss ContinuousAutoregressiveWrapperImpl::choose_loss() const {
 at::Tensor ContinuousAutoregressiveWrapperImpl::predict(const ContinuousInputs& inputs) {
   const auto out = net_->forward(inputs).out;
   require(out.size(-3) == inputs.x.size(0), at("x"),
-          "batch = {}, but what is given beside it has {} rows", inputs.x.size(0), out.size(-3));
+          "batch = {}, but what is given beside it has {} batch entries", inputs.x.size(0),
+          out.size(-3));
   return out;
 }
 
@@ -142,9 +143,10 @@ ContinuousInputs without_mask(ContinuousInputs inputs, bool as_python) {
   if (!as_python && hides_ends_alone(inputs.mask)) {
     inputs.lens = inputs.mask.sum(-1);
   } else {
-    warn_unused(at("mask"),
-                "changes nothing: a rollout reads {}, or a mask that hides the ends of rows alone",
-                option("lens"));
+    warn_unused(
+        at("mask"),
+        "changes nothing: a rollout reads {}, or a mask that hides the ends of batch entries alone",
+        option("lens"));
   }
   inputs.mask = at::Tensor();
   return inputs;
@@ -165,7 +167,7 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
   require(!given.layers.self_attn_kv_mask.defined(), at("self_attn_kv_mask"),
           "a rollout takes lens instead");
   require(!given.seq_start_pos.defined(), at("seq_start_pos"),
-          "rows of a rollout begin at the left");
+          "batch entries of a rollout begin at the left");
   if (options_.compat.python_quirks) return rollout_of_python(given, steps);
   const auto batch = targets.size(0), n = targets.size(1);
   const auto longs = at::TensorOptions().dtype(at::kLong).device(targets.device());
@@ -258,7 +260,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
   for (int64_t step = 0; step < options.seq_len; ++step) {
     const auto out = session.append({entry}).out;
     require(out.size(-3) == entry.size(0), at("start_tokens"),
-            "batch = {}, but what is given beside them has {} rows", entry.size(0), out.size(-3));
+            "batch = {}, but what is given beside them has {} batch entries", entry.size(0),
+            out.size(-3));
     entry = next_entry(out.narrow(-2, out.size(-2) - 1, 1), is_probabilistic, options.temperature,
                        generator);
     entries.push_back(entry);

@@ -36,7 +36,7 @@ class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
   /// The loss of `rollout_steps` > 1 entries, each predicted from the predictions before it, after
   /// a beginning of random length, one entry at least, in each row. inputs.x [b, n, dim_in], n >
   /// rollout_steps; `lens` [b] says how much of each row exists (a mask has no place here), and
-  /// shorter rows do not count.
+  /// shorter batch entries do not count.
   at::Tensor rollout(const ContinuousInputs& inputs, int64_t rollout_steps);
   /// The next entries [b, seq_len, dim_in] (or [seq_len, dim_in]) after inputs.x [b, n, dim_in] (or
   /// [n, dim_in]).

@@ -71,7 +71,7 @@ at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, Transform
 at::Tensor EntropyBasedTokenizerImpl::forward(const at::Tensor& seq, const at::Tensor& lens,
                                               TransformerInputs inputs) {
   const auto rows = as_rows(seq);
-  const auto checked = require_lengths(lens, "lens", {"rows", rows.size(0)}, 1, rows.size(1));
+  const auto checked = require_lengths(lens, "lens", {"batch", rows.size(0)}, 1, rows.size(1));
   const auto ends = token_boundaries(entropies(rows, std::move(inputs)), checked, options_);
   const auto lengths = at::pad_sequence(lengths_of_rows(ends), /*batch_first=*/true);
   auto sizes = seq.sizes().vec();

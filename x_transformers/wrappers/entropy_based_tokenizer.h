@@ -26,8 +26,8 @@ class EntropyBasedTokenizerImpl : public torch::nn::Module {
                             EntropyBasedTokenizerOptions options);
 
   /// The symbols in each token, [..., tokens] int64, for seq [..., n] int64: zero where a sequence
-  /// has fewer tokens than another. lens [rows] int64: how many symbols of each sequence there are;
-  /// undefined: all. `inputs` is what the decoder gets beside x.
+  /// has fewer tokens than another. lens [batch] int64: how many symbols of each sequence there
+  /// are; undefined: all. `inputs` is what the decoder gets beside x.
   at::Tensor forward(const at::Tensor& seq, const at::Tensor& lens = {},
                      TransformerInputs inputs = {});
   /// The tokens themselves: for each sequence its parts, [symbols] each.

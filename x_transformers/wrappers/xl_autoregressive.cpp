@@ -156,8 +156,8 @@ void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& given, Transfor
     expect(!inputs.logits || output.logits.size() == 1, at("net"), output.logits.size(),
            "one output head");
     const auto rows = (inputs.logits ? output.logits[0] : output.embeddings).size(0);
-    require(rows == targets.size(0), at("x"), "batch = {}, but what is given beside it has {} rows",
-            targets.size(0), rows);
+    require(rows == targets.size(0), at("x"),
+            "batch = {}, but what is given beside it has {} batch entries", targets.size(0), rows);
     use(output, targets);
     inputs.mems = next_mems(output, net_->traits().kept_mems);
     inputs.mem_masks.clear();

@@ -72,7 +72,7 @@ XValAutoregressiveWrapperImpl::Output XValAutoregressiveWrapperImpl::forward(XVa
   inputs.x_num = numbers.narrow(1, 0, n);
   const auto predicted = net_->forward(inputs);
   require(predicted.logits.size(0) == x.size(0), at("x"),
-          "batch = {}, but what is given beside it has {} rows", x.size(0),
+          "batch = {}, but what is given beside it has {} batch entries", x.size(0),
           predicted.logits.size(0));
 
   Output output;
@@ -118,7 +118,7 @@ XValAutoregressiveWrapperImpl::Generated XValAutoregressiveWrapperImpl::generate
   for (int64_t step = 0; step < options.seq_len; ++step) {
     const auto output = session.append({tokens, numbers});
     require(output.logits.size(0) == tokens.size(0), at("start_tokens"),
-            "batch = {}, but what is given beside them has {} rows", tokens.size(0),
+            "batch = {}, but what is given beside them has {} batch entries", tokens.size(0),
             output.logits.size(0));
     auto logits = last(output.logits, 1).squeeze(1).to(at::kFloat);
     if (options.temperature > 0) logits = filter(logits);
