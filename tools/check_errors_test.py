@@ -71,6 +71,14 @@ class CheckErrors(unittest.TestCase):
         body = 'std::string m = error.what(); m.erase(0, 4);'
         self.assertEqual(findings(body, "x_transformers/core/cause.cpp"), [])
 
+    def test_words_of_the_loader_and_of_cudnn_are_for_a_cause(self):
+        for body in ('std::string m = "needs it: " + cause_of_loader();', 'm = fmt::format("{}: {}", file, cause_of_loader());',
+                     'plan.reason = "cuDNN: " + built.get_message();', 'return ::gai_strerror(error);'):
+            with self.subTest(body):
+                self.assertEqual(len(findings(body)), 1, findings(body))
+        self.assertEqual(findings('plan.reason = "cuDNN: " + built.get_message();', "x_transformers/cuda/scored_attention.cpp"), [])
+        self.assertEqual(findings('plugin.reason.cause = cause_of_loader();'), [])
+
     def test_what_a_text_is_about_is_data(self):
         for body in ('require(ok, "depth: expected 1 or more");', 'throw InputError(fmt::format("{}: {} is missing", path, name));',
                      'require(a(1, 2) || b[i, j],\n  fmt::format("x: expected "\n "[{}]", n));', 'throw RunError("cache: " + reason);',
@@ -79,6 +87,11 @@ class CheckErrors(unittest.TestCase):
                      'throw InputError(name + ".0: is needed");'):
             with self.subTest(body):
                 self.assertEqual(len(findings(body)), 1, findings(body))
+        for body in ('require(ok, "--out: is needed");', 'require(ok, fmt::format("--amateur {}: has other tokens", path));',
+                     'require(ok, option->get_name() + ": only with " + work);'):
+            for place in ("x_transformers/a.cpp", "apps/x-transformers/a.cpp"):
+                with self.subTest(body, place=place):
+                    self.assertTrue(any("what a text is about" in each for each in findings(body, place)))
         for body in ('require(ok, at("depth"), "expected 1 or more");', 'require(ok, at("loss"), "dim: there is none");',
                      'require(ok, "the model has no head");', 'throw RunError(caused(at(path + ":"), "cannot be read", cause_of(e)));',
                      'require(ok, text("{} has none: {}", name, given));', 'notes.push_back("mems: none");'):

@@ -135,17 +135,16 @@ void require_output(const std::string& option, const std::string& path,
                     const std::vector<std::string>& inputs) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  require(!path.empty(), option + ": expected the name of a file to write, got ''");
-  require(!fs::is_directory(path, ignored),
-          fmt::format("{}: expected a file to write, got the folder {}", option, path));
+  expect(!path.empty(), at(option), path, "the name of a file to write");
+  expect(!fs::is_directory(path, ignored), at(option), Words{"the folder " + path},
+         "a file to write");
   const auto folder = fs::path(path).parent_path();
-  require(folder.empty() || fs::is_directory(folder, ignored),
-          fmt::format("{}: expected a file in a folder that exists, got {}", option, path));
+  expect(folder.empty() || fs::is_directory(folder, ignored), at(option), Words{path},
+         "a file in a folder that exists");
   if (!fs::is_regular_file(path, ignored)) return;
   for (const auto& input : inputs) {
-    require(
-        input.empty() || !fs::equivalent(path, input, ignored),
-        fmt::format("{}: expected another file than those that are read, got {}", option, path));
+    expect(input.empty() || !fs::equivalent(path, input, ignored), at(option), Words{path},
+           "another file than those that are read");
   }
 }
 
@@ -165,7 +164,7 @@ void refuse_standard_input(const std::string& reason) { standard_input_refusal =
 
 std::string read_text(const std::string& path) {
   if (path == kStandardInput) {
-    require(standard_input_refusal.empty(), "-: " + standard_input_refusal);
+    require(standard_input_refusal.empty(), at("-"), "{}", standard_input_refusal);
     std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
     if (text.ends_with('\n')) text.pop_back();
     if (text.ends_with('\r')) text.pop_back();
@@ -174,16 +173,15 @@ std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file.good())
     throw InputError(caused(at(path + ":"), "cannot be read", cause_of_errno(errno)));
-  require(!std::filesystem::is_directory(path), path + ": is a folder, not a text");
+  require(!std::filesystem::is_directory(path), at(path + ":"), "is a folder, not a text");
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
 Json read_model_file(const std::string& path) {
   namespace fs = std::filesystem;
   const auto kind = kind_of_weights(path);
-  require(kind.empty(), fmt::format("{}: expected a model file or a run file (JSON), or the folder "
-                                    "of a run, got {}",
-                                    path, kind));
+  expect(kind.empty(), at(path + ":"), Words{kind},
+         "a model file or a run file (JSON), or the folder of a run");
   std::error_code ignored;
   const auto file = fs::is_directory(path, ignored) ? path + "/config.json" : path;
   auto config = with_integers(read_json_file(file));

@@ -116,8 +116,8 @@ Json time_steps(const BenchCommand& command, Model& model, const LossFunction& l
   });
   Json result = {{"ms_per_step", times.elapsed},
                  {"processor_ms_per_step", times.processor},
-                 {"cuda_graph", times.graph_unsupported.empty()}};
-  if (!times.graph_unsupported.empty()) result["graph_unsupported"] = times.graph_unsupported;
+                 {"cuda_graph", !times.graph_unsupported.has_value()}};
+  if (times.graph_unsupported) result["graph_unsupported"] = times.graph_unsupported->line();
   return result;
 }
 
@@ -298,12 +298,13 @@ void add_bench(CLI::App& app) {
   command->callback([options, of_work, of_prices, rounds, command] {
     for (const auto& [work, given] : of_work) {
       for (const auto* option : given)
-        require(work == options->work || option->count() == 0,
-                option->get_name() + ": only with " + work);
+        require(work == options->work || option->count() == 0, at(option->get_name()),
+                "only with {}", work);
     }
     auto& prices = options->prices;
     if (prices.tries.empty() && prices.presets.empty()) {
-      require(rounds->count() == 0, "--rounds: only with --try or --preset");
+      require(rounds->count() == 0, at("--rounds"), "only with {} or {}", option("--try"),
+              option("--preset"));
     } else {
       prices.work = options->work;
       prices.config = options->config;

@@ -68,9 +68,9 @@ ComparisonOptions comparison_of(const CompareCommand& command) {
     if (!seeds) seeds = sweep.seeds;
     add(std::move(sweep.variants));
   }
-  require(!options.variants.empty(),
-          fmt::format("compare: nothing to try: give --try, --preset ({}) or --sweep",
-                      fmt::join(preset_names(), ", ")));
+  require(!options.variants.empty(), at("compare"), "nothing to try: give {}, {} ({}) or {}",
+          option("--try"), option("--preset"), fmt::format("{}", fmt::join(preset_names(), ", ")),
+          option("--sweep"));
   options.seeds = seeds.value_or(3);
   options.budget = parse_budget(command.budget);
   options.equal_to = parse_equal(command.equal);
@@ -252,7 +252,7 @@ void add_compare(CLI::App& app) {
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);
-    require(!options->config.empty(), "run: is needed, the run file of the base");
+    require(!options->config.empty(), at("run"), "is needed, the run file of the base");
     const auto flags =
         as_flags({"preset", "seeds", "budget", "equal", "jobs", "out", "resume", "stop_early"});
     spelled(flags, [&] { run_compare(*options); });

@@ -29,14 +29,13 @@ struct ConvertCommand {
 
 /// Says what another reader of the written file would miss.
 void warn_of_source(const std::string& path, const TensorMap& tensors) {
-  if (const auto part = part_of_several(path); !part.empty())
-    warn(fmt::format("{}: {}", path, part));
+  if (const auto part = part_of_several(path); !part.empty()) warn(at(path + ":"), "{}", part);
   const auto wrapper = wrapper_in_names(tensors);
   if (wrapper.empty()) return;
-  warn(fmt::format(
-      "{}: names of tensors hold '{}', which PyTorch has put around a model: --config MODEL takes "
-      "it out, and so does --rename '{}\\.='",
-      path, wrapper, wrapper.substr(0, wrapper.size() - 1)));
+  warn(at(path + ":"),
+       "names of tensors hold '{}', which PyTorch has put around a model: {} MODEL takes it out, "
+       "and so does {} '{}\\.='",
+       wrapper, option("--config"), option("--rename"), wrapper.substr(0, wrapper.size() - 1));
 }
 
 /// Weights with the meaning of the model's release, by its names; without a model as they are: of
@@ -49,7 +48,7 @@ FileWeights read_weights(const ConvertCommand& command) {
   }
   if (!command.selection.xt_compat.empty()) release_named(command.selection.xt_compat, "xt_compat");
   auto weights = load_model_weights(command.from, command.selection);
-  require(!weights.tensors.empty(), command.from + " holds no tensors");
+  require(!weights.tensors.empty(), at(command.from + ":"), "holds no tensors");
   warn_of_source(command.from, weights.tensors);
   if (weights.xt_compat.empty()) weights.xt_compat = name_of(Compat().xt_compat);
   return weights;
@@ -88,8 +87,8 @@ void add_convert(CLI::App& app) {
                     "write tied weights under each of their names, as Python reads them (the "
                     "default); --tie: once, which only this program reads");
   command->callback([options] {
-    require(options->to.ends_with(".safetensors"),
-            "to: expected a name that ends in .safetensors, got " + options->to);
+    expect(options->to.ends_with(".safetensors"), at("to"), Words{options->to},
+           "a name that ends in .safetensors");
     require_output("to", options->to, {options->from, options->config});
     convert(*options);
   });

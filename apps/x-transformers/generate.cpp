@@ -90,9 +90,9 @@ std::vector<std::string> given_of(const CLI::App& command, const std::string& gr
 }
 
 /// Options of the other way to call `generate`, which would change nothing in this one.
-void refuse_group(const CLI::App& command, const std::string& why, const std::string& group) {
+void refuse_group(const CLI::App& command, const Text& why, const std::string& group) {
   for (const auto& name : given_of(command, group))
-    throw InputError(fmt::format("generate: {} means nothing {}", name, why));
+    throw InputError(Notice{at(name), text("means nothing {}", why)});
 }
 
 bool have_same_tokens(const LanguageModel& a, const LanguageModel& b) {
@@ -112,11 +112,10 @@ LanguageModel load_amateur(const GenerateCommand& command, const LanguageModel& 
     return load_language_model({.path = command.amateur, .tokenizer = command.tokenizer}, device,
                                parse_dtype(command.call.dtype), command.quantize);
   });
-  require(
-      have_same_tokens(amateur, expert),
-      fmt::format("--amateur {}: its tokenizer is not that of {}", command.amateur, command.path));
-  require(amateur.model->writer() != nullptr,
-          fmt::format("--amateur {}: its model does not write token by token", command.amateur));
+  const About about = at(OptionPath(amateur_argument(command)));
+  require(have_same_tokens(amateur, expert), about, "its tokenizer is not that of {}",
+          command.path);
+  require(amateur.model->writer() != nullptr, about, "its model does not write token by token");
   return amateur;
 }
 
@@ -146,9 +145,8 @@ ChosenWeights choose_weights(const GenerateCommand& command) {
   if (chosen.files.path.empty()) chosen.files.path = command.call.weights;
   const CheckpointFolder folder(chosen.files.path);
   const bool is_run = !folder.steps().empty();
-  require(is_run || command.checkpoint.empty(),
-          fmt::format("--checkpoint: {} is no folder of a run with checkpoints",
-                      chosen.files.path.string()));
+  require(is_run || command.checkpoint.empty(), at("--checkpoint"),
+          "{} is no folder of a run with checkpoints", chosen.files.path.string());
   if (!is_run) return chosen;
   const auto from = command.checkpoint.empty() ? "latest" : command.checkpoint;
   const auto latest = folder.latest_step(), best = folder.best_step();
@@ -367,12 +365,11 @@ void take_path_as_weights(GenerateCommand& options) {
   if (call.config.empty() || options.path.empty()) return;
   const auto config = std::filesystem::path(options.path) / checkpoint_file::kConfig;
   std::error_code ignored;
-  require(!std::filesystem::exists(config, ignored),
-          fmt::format("generate: --config means nothing beside {}, which has a {} of its own",
-                      options.path, checkpoint_file::kConfig));
-  require(call.weights.empty(),
-          fmt::format("generate: --weights {} means nothing beside {}, which are weights too",
-                      call.weights, options.path));
+  require(!std::filesystem::exists(config, ignored), at("--config"),
+          "means nothing beside {}, which has a {} of its own", options.path,
+          checkpoint_file::kConfig);
+  require(call.weights.empty(), at(OptionPath("--weights " + call.weights)),
+          "means nothing beside {}, which are weights too", options.path);
   call.weights = std::exchange(options.path, "");
 }
 
@@ -384,13 +381,18 @@ void require_config(const GenerateCommand& options) {
   if (!options.call.config.empty() || !fs::is_regular_file(path, ignored)) return;
   const bool is_beside = fs::exists(path.parent_path() / checkpoint_file::kConfig, ignored);
   const bool is_json = path.extension() == ".json" && !path.string().ends_with(".index.json");
-  require(!is_json, fmt::format("{0}: expected the folder of a run or weights, got a model file; "
-                                "--config {0} --weights FILE writes with it",
-                                options.path));
-  require(is_beside,
-          fmt::format("{}: there is no {} beside it; --config MODEL.json says what model "
-                      "the weights are of",
-                      options.path, checkpoint_file::kConfig));
+  const About about = at(OptionPath(options.path + ":"));
+  if (is_json) {
+    Notice notice{about, {}, "the folder of a run or weights", "a model file"};
+    notice.hint =
+        text("{} {} {} FILE writes with it", option("--config"), options.path, option("--weights"));
+    throw InputError(std::move(notice));
+  }
+  if (!is_beside) {
+    Notice notice{about, text("there is no {} beside it", checkpoint_file::kConfig)};
+    notice.hint = text("{} MODEL.json says what model the weights are of", option("--config"));
+    throw InputError(std::move(notice));
+  }
 }
 
 void run_command(GenerateCommand& options, const CLI::App& command) {
@@ -398,22 +400,25 @@ void run_command(GenerateCommand& options, const CLI::App& command) {
   const bool has_config = !options.call.config.empty(), has_weights = !options.call.weights.empty();
   if (has_config && !given_of(command, kCalling).empty()) {
     for (const auto* name : kSelecting) {
-      require(command.count(name) == 0 || has_weights,
-              fmt::format("generate: {} needs --weights", name));
+      require(command.count(name) == 0 || has_weights, at(name), "needs {}", option("--weights"));
     }
-    refuse_group(command, "with --config and --outputs: give it in --kwargs", kWriting);
+    refuse_group(command,
+                 text("with {} and {}: give it in {}", option("--config"), option("--outputs"),
+                      option("--kwargs")),
+                 kWriting);
     return run_call(options.call, "generate");
   }
-  refuse_group(command, "without --config", kCalling);
-  require(has_config || !has_weights,
-          "--weights: needs --config MODEL.json, which says what model the weights are of");
-  require(!has_config || has_weights,
-          "generate: --config describes the model of --weights, which is needed to write text; a "
-          "run's folder has both");
-  require(
-      has_config || !options.path.empty(),
-      "generate: expected the folder of a run, or --config MODEL.json with --weights FILE; for a "
-      "call with tensors --config with --inputs and --outputs");
+  refuse_group(command, text("without {}", option("--config")), kCalling);
+  require(has_config || !has_weights, at("--weights"),
+          "needs {} MODEL.json, which says what model the weights are of", option("--config"));
+  require(!has_config || has_weights, at("--config"),
+          "describes the model of {}, which is needed to write text; a run's folder has both",
+          option("--weights"));
+  require(has_config || !options.path.empty(), at("generate"),
+          "expected the folder of a run, or {} MODEL.json with {} FILE; for a call with tensors "
+          "{} with {} and {}",
+          option("--config"), option("--weights"), option("--config"), option("--inputs"),
+          option("--outputs"));
   require_config(options);
   options.has_piped_prompt = !has_any(
       command, std::array{"--prompt", "--prompt-file", "--prompt-ids", "--prompt-ids-file"});

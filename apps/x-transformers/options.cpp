@@ -269,8 +269,8 @@ void print_found(const std::string& word, bool json, const CLI::App& generate) {
     fmt::print("{}\n", Json{{"types", names}, {"options", options}}.dump());
     return;
   }
-  require(!types.empty() || !found.empty(),
-          fmt::format("--grep: no type and no option speaks of '{}'", word));
+  require(!types.empty() || !found.empty(), at("--grep"), "no type and no option speaks of '{}'",
+          word);
   print_types(types);
   if (!types.empty() && !found.empty()) fmt::print("\n");
   for (const auto& [line, owners] : found) {
@@ -319,8 +319,7 @@ void add_options(CLI::App& app) {
     auto lines = options_of(type, *generate);
     if (!word.empty()) {
       std::erase_if(lines, [&](const OptionHelp& line) { return !has_word(word, line); });
-      require(!lines.empty() || json,
-              fmt::format("--grep: no option of {} speaks of '{}'", type, word));
+      require(!lines.empty() || json, at("--grep"), "no option of {} speaks of '{}'", type, word);
     }
     if (json) {
       print_json(type, lines);

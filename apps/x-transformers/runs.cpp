@@ -52,7 +52,7 @@ void run_plot(const PlotCommand& command) {
   options.smoothing = command.smooth ? kSmoothing : 0;
   const auto picture = run_curves(as_paths(command.runs), options);
   const auto drawn = draw_curves(picture, ending.substr(1));
-  require(drawn.has_value(), fmt::format("plot: {}", gnuplot_unsupported()));
+  require(drawn.has_value(), at("plot"), "{}", gnuplot_unsupported());
   write_file_atomically(command.out, *drawn);
   fmt::print("{}\n", command.out);
 }

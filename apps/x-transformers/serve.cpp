@@ -27,7 +27,7 @@ namespace {
 std::string run_captured(const std::vector<std::string>& arguments, int& status) {
   std::fflush(stderr);
   std::FILE* captured = std::tmpfile();
-  if (!captured) throw RunError("serve: no temporary file can be made");
+  if (!captured) throw RunError(Notice{at("serve"), "no temporary file can be made"});
   const int usual = dup(STDERR_FILENO);
   dup2(fileno(captured), STDERR_FILENO);
   status = run_program(arguments);
@@ -54,7 +54,8 @@ class Requests {
  public:
   Requests() : input_(fdopen(dup(STDIN_FILENO), "r")) {
     const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (!input_ || nothing < 0) throw RunError("serve: standard input cannot be opened");
+    if (!input_ || nothing < 0)
+      throw RunError(Notice{at("serve"), "standard input cannot be opened"});
     dup2(nothing, STDIN_FILENO);
     close(nothing);
     refuse_standard_input("serve reads its commands from standard input; give a file");

@@ -43,7 +43,7 @@ void run_segment(const SegmentCommand& command) {
       load_language_model({.path = command.path}, open_device(command.device, "--device"));
   const bool is_file = !command.text_file.empty();
   const auto text = is_file ? read_text(command.text_file) : command.text;
-  require(!text.empty(), (is_file ? command.text_file : "--text") + ": is empty");
+  require(!text.empty(), at(is_file ? command.text_file + ":" : "--text"), "is empty");
   const auto segments = segment_text(model, text, command.options);
   if (command.json) {
     // A token may end within a character, which JSON cannot hold: the lengths cut the text itself.
@@ -83,8 +83,8 @@ void add_segment(CLI::App& group) {
   command->add_flag("--json", options->json,
                     "the tokens and how many bytes each has, as JSON; else with | between them");
   command->callback([options, command] {
-    require(command->count("--text") + command->count("--text-file") > 0,
-            "segment: --text or --text-file is needed");
+    require(command->count("--text") + command->count("--text-file") > 0, at("segment"),
+            "{} or {} is needed", option("--text"), option("--text-file"));
     run_segment(*options);
   });
 }
@@ -156,7 +156,7 @@ class EncodingProgress {
 };
 
 void run_encode(EncodeCommand& command) {
-  require(!command.output.empty(), "--out: is needed, the folder of the token files");
+  require(!command.output.empty(), at("--out"), "is needed, the folder of the token files");
   use_most_threads(command.threads);
   command.options.output = command.output;
   const auto as_given = spelled_by([](const OptionPath& path) {

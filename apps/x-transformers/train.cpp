@@ -23,6 +23,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/reason.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/distributed/device_sums.h"
 #include "x_transformers/io/weight_file.h"
@@ -233,7 +234,7 @@ void check_gpus(const TrainCommand& command, int64_t gpus) {
   require(command.device.empty(), at("--device"), "{} says it: each process takes a GPU",
           option("--gpus"));
   const auto reason = nccl_unsupported();
-  require(reason.empty(), at("--gpus"), "GPUs cannot be joined: {}", reason);
+  if (!is_empty(reason)) throw InputError(because(at("--gpus"), "GPUs cannot be joined", reason));
   const auto most = cuda_device_count();
   expect(gpus <= most, at("--gpus"), gpus, "at most {}, which are seen here", most);
 }
@@ -246,8 +247,9 @@ void launch_ranks(const TrainCommand& command, bool is_rank) {
   gpus ? check_gpus(command, *gpus) : check_processes(command.launch.processes);
   require(command.launch.restarts == 0 ||
               (!context.data_changed && context.from_checkpoint == "latest"),
-          "--restarts: goes on from the newest checkpoint; start once without it to go on with "
-          "--from-checkpoint or --data-changed");
+          at("--restarts"),
+          "goes on from the newest checkpoint; start once without it to go on with {} or {}",
+          option("--from-checkpoint"), option("--data-changed"));
   const int status = launch(command.launch, own_arguments({"--processes", "--gpus", "--restarts"}));
   if (status != kDone) throw SilentExit{status};
 }
@@ -315,8 +317,8 @@ void add_train(CLI::App& app) {
       ->check(integer_from(0));
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
-    require(!options->config.empty() || options->resume,
-            "--config: is needed, a run file (a run that goes on with --resume has its own)");
+    require(!options->config.empty() || options->resume, at("--config"),
+            "is needed, a run file (a run that goes on with {} has its own)", option("--resume"));
     const auto environment = rank_environment([](const char* name) { return std::getenv(name); });
     if (is_launcher(options->launch)) {
       launch_ranks(*options, environment.has_value());
