@@ -4,6 +4,7 @@
 #include <torch/utils.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 
 #include "apps/x-transformers/arguments.h"
@@ -24,7 +25,10 @@ Json parse_kwargs(const std::string& text) { return parse_json_argument(text, "-
 
 TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
   const auto start = first_bytes(path);
-  const bool is_pt = !is_safetensors(path, start) && starts_pt_file(start);
+  const bool is_own = is_safetensors(path, start) || path.ends_with(".safetensors");
+  const bool is_pt = !is_own && starts_pt_file(start);
+  require(is_own || is_pt || !std::filesystem::is_regular_file(path), at(path + ":"),
+          "is neither a safetensors file nor a dict of torch.save, which hold tensors");
   auto inputs = is_pt ? load_pt(path) : load_safetensors(path).tensors;
   for (auto& [name, tensor] : inputs) {
     // Ids of any width are ids; models know int64.
@@ -51,7 +55,8 @@ at::ScalarType parse_dtype(const std::string& name) {
   if (name == "float32") return at::kFloat;
   if (name == "float64") return at::kDouble;
   if (name == "bfloat16") return at::kBFloat16;
-  throw InputError("--dtype: expected float32, float64 or bfloat16, got '" + name + "'");
+  expect(false, at("--dtype"), name, "float32, float64 or bfloat16");
+  return {};
 }
 
 void add_call_options(CLI::App& command, CallOptions& options) {
@@ -98,8 +103,8 @@ void add_weights_of_modules(const CallOptions& options, const std::vector<std::s
 }  // namespace
 
 void run_call(const CallOptions& options, const std::string& mode) {
-  require(!options.config.empty(), "--config: is needed");
-  require(!options.outputs.empty(), "--outputs: is needed");
+  require(!options.config.empty(), at("--config"), "is needed");
+  require(!options.outputs.empty(), at("--outputs"), "is needed");
   require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
   require_safetensors_name("--outputs", options.outputs);
   use_most_threads(options.threads);

@@ -187,6 +187,53 @@ class ProgramTest(unittest.TestCase):
 
 
 class BadData(ProgramTest):
+    def test_marks_of_a_text_come_with_one_warning(self):
+        texts = ((b'\xef\xbb\xbf', b'\n', 'byte order mark'), (b'', b'\r\n', 'CR LF'), (b'', b'\n', None))
+        for run_number, (mark, end, words) in enumerate(texts):
+            text = self.folder / 'marked.txt'
+            text.write_bytes(mark + (b'the quick fox' + end) * 100)
+            done = self.train('--out', self.folder / f'marked-{run_number}', '--steps', 1, data=text)
+            self.assert_done(done)
+            lines = [line for line in done.stderr.decode().splitlines() if 'marked.txt: ' in line]
+            self.assertEqual(len(lines), 1 if words else 0, done.stderr)
+            if words:
+                self.assertIn(words, lines[0])
+
+    def test_a_model_of_bytes_without_its_number_of_tokens(self):
+        model = json.loads(json.dumps(MODEL))
+        del model['net']['num_tokens']
+        self.assert_refused(self.train('--out', self.out(), config=self.write_config('none.json', model)),
+                            'num_tokens: is needed; bytes are 256 tokens')
+
+    def test_a_class_of_hugging_face_is_called_so(self):
+        config = self.folder / 'gpt2.json'
+        config.write_text(json.dumps({'type': 'GPT2LMHeadModel', 'n_layer': 2}))
+        self.assert_refused(run('info', config), 'gpt2.json: type: GPT2LMHeadModel is a class of Hugging Face')
+
+    def test_text_in_place_of_tensors(self):
+        config = self.write_config('plain.json')
+        done = run('forward', '--config', config, '--inputs', self.text, '--outputs', self.folder / 'o.safetensors')
+        self.assert_refused(done, '--inputs', self.text, 'is neither a safetensors file nor a dict of torch.save')
+
+    def test_a_measurement_that_is_killed_is_said_so(self):
+        """A child that has no word why: the signal, and what it wrote last, as it is."""
+        process = subprocess.Popen([PROGRAM, 'bench', 'train', '--config', self.config, '--batch', '1', '--seq', '8', '--steps', '1000000',
+                                    '--try', 'attn_qk_norm', '--rounds', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.kill)
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        while process.poll() is None and not children.read_text():
+            time.sleep(0.05)
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=60)
+        done = subprocess.CompletedProcess([], process.returncode, stdout, stderr)
+        self.assert_refused(done, 'ended by signal 9, as where memory runs out', status=1)
+
+    def test_a_measurement_hands_its_error_over_as_it_is(self):
+        """What a child refuses names options of the model, and not the file that it was given."""
+        config = self.write_config('of_no_heads.json', self.with_layers(heads=0))
+        done = run('bench', 'train', '--config', config, '--batch', 1, '--seq', 8, '--steps', 1, '--try', 'attn_qk_norm', '--rounds', 1)
+        self.assert_refused(done, 'x-transformers: net.attn_layers.heads: expected', status=1)
+
     def test_text_in_place_of_the_run_file(self):
         text = self.folder / 'as_run.txt'
         text.write_text(TEXT)
@@ -1708,6 +1755,18 @@ class Generation(ProgramTest):
         self.assert_refused(run('generate', folder, '--prompt', 'a'), '--prompt: is text')
         self.assert_done(run('generate', folder, '--prompt', 'a', '--tokenizer', 'bytes', '--tokens', 2))
         self.assert_done(run('generate', folder, '--prompt-ids', '1,299', '--tokens', 2))
+
+    def test_bytes_of_a_model_of_many_more_tokens_come_with_a_warning(self):
+        model = json.loads(json.dumps(MODEL))
+        for tokens, is_told in ((256, False), (320, False), (5000, True)):
+            model['net']['num_tokens'] = tokens
+            config, out = self.write_config(f'of{tokens}.json', model), self.folder / f'of{tokens}'
+            self.assert_done(self.train('--out', out, '--steps', 1, config=config))
+            folder = self.model_folder(model, out / 'model.safetensors')
+            done = run('generate', folder, '--prompt', 'a', '--tokenizer', 'bytes', '--tokens', 1)
+            self.assert_done(done)
+            shutil.rmtree(folder)
+            (self.assertIn if is_told else self.assertNotIn)('--tokenizer: a model of bytes has 256', done.stderr.decode())
 
     def test_says_which_checkpoint_writes(self):
         config = self.write_config('several.json', train={'save_every': 1, 'eval_every': 2, 'keep_last': 5})

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 #include <numeric>
+#include <string_view>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -176,6 +177,33 @@ std::optional<Notice> notice_of_lost_text(const Source& source, const Tokenizer&
   return notice_of(lost_of_sample(files, tokenizer));
 }
 
+/// What is in a text that its readers rarely want to be learned: a byte order mark, or the line
+/// ends of Windows. Looked for at the beginning of each file.
+std::optional<Notice> notice_of_marks(const Source& source) {
+  if (source.tokens) return std::nullopt;
+  constexpr std::string_view kMark = "\xef\xbb\xbf", kLineEnd = "\r\n";
+  constexpr size_t kLookedAt = size_t{1} << 16;
+  const char* found = nullptr;
+  std::string first;
+  int64_t count = 0;
+  for (const auto& path : source.files) {
+    const auto file = open_file(path);
+    const auto begin = file.bytes.substr(0, kLookedAt);
+    const bool has_mark = begin.starts_with(kMark);
+    if (!has_mark && begin.find(kLineEnd) == std::string_view::npos) continue;
+    if (count++ > 0) continue;
+    first = path;
+    found = has_mark ? "begins with a byte order mark (UTF-8), which is learned as text"
+                     : "has line ends of Windows (CR LF), which are learned as text";
+  }
+  if (count == 0) return std::nullopt;
+  Notice notice{
+      at(first + ":"),
+      count == 1 ? Text(found) : text("{}; {} files have such marks or line ends", found, count)};
+  notice.hint = "dos2unix takes both out";
+  return notice;
+}
+
 /// How a file is told from plain text by its ending, and what else may be done with it.
 struct OtherText {
   std::vector<std::string> endings;
@@ -280,6 +308,9 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   TokenData data{
       std::move(train), std::move(validation), source.tokens && bytes ? nullptr : tokenizer, {}};
   if (auto lines = notice_of_other_text(source, options)) data.warnings.push_back(*lines);
+  if (options.format != "bytes") {
+    if (auto marks = notice_of_marks(source)) data.warnings.push_back(*marks);
+  }
   if (auto lost = notice_of_lost_text(source, *tokenizer)) data.warnings.push_back(*lost);
   if (data.tokenizer) {
     data.bytes_per_token = mean_bytes(data.validation.value_or(data.train), *tokenizer);

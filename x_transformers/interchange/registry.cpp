@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/unknown_key.h"
 #include "x_transformers/interchange/file_models.h"
+#include "x_transformers/io/known_models.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
@@ -58,6 +59,10 @@ ModelTypes& types() {
 const ModelType& find_type(const std::string& name, const OptionPath& where) {
   const auto& known = types().by_name();
   const auto found = known.find(name);
+  require(!is_hugging_face_class(name), at(where / "type"),
+          "{} is a class of Hugging Face's transformers, and its config.json is not read; expected "
+          "a class of x-transformers, such as TransformerWrapper",
+          name);
   if (found == known.end()) detail::unknown(where, "type", name, model_types());
   return found->second;
 }

@@ -67,6 +67,15 @@ std::string known_model_hint(const std::vector<std::string>& names) {
       model);
 }
 
+bool is_hugging_face_class(const std::string& name) {
+  const bool has_task = name.find("ForCausalLM") != std::string::npos ||
+                        name.find("ForConditionalGeneration") != std::string::npos ||
+                        name.find("ForMaskedLM") != std::string::npos ||
+                        name.find("ForSequenceClassification") != std::string::npos;
+  return has_task || name.ends_with("LMHeadModel") || name == "GPT2Model" || name == "BertModel" ||
+         name == "LlamaModel" || name == "T5Model";
+}
+
 void require_own_config(const nlohmann::json& config, const std::string& path) {
   const bool is_theirs = config.is_object() && config.contains("model_type") &&
                          !config.contains("type") && !config.contains("model");

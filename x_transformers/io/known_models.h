@@ -14,6 +14,9 @@ std::string known_model(const std::vector<std::string>& names);
 /// What to say of weights with these names, which do not fit, in a sentence; empty: nothing.
 std::string known_model_hint(const std::vector<std::string>& names);
 
+/// Whether a model's class is called so in Hugging Face's transformers: GPT2LMHeadModel.
+bool is_hugging_face_class(const std::string& name);
+
 /// Throws InputError, naming `path`, where a JSON file is the configuration of a model of Hugging
 /// Face.
 void require_own_config(const nlohmann::json& config, const std::string& path);

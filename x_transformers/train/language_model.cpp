@@ -8,6 +8,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/core/whole_number.h"
 #include "x_transformers/generation/writer.h"
 #include "x_transformers/interchange/interchange.h"
@@ -168,6 +169,14 @@ LanguageModel load_language_model(const LanguageModelFiles& files, at::Device de
           at("tokenizer"), "{} has {} tokens, more than the model's {} = {}", files.tokenizer,
           loaded.tokenizer ? loaded.tokenizer->vocab_size() : 0, written ? written->option : "",
           written ? written->count : 0);
+  // As many tokens more as padding to a round number takes may be of a model of bytes.
+  constexpr int64_t kPadding = 64;
+  if (files.tokenizer == "bytes" && written &&
+      written->count > loaded.tokenizer->vocab_size() + kPadding)
+    warn(at("tokenizer"),
+         "a model of bytes has 256 tokens, this one has {} = {}: was it trained on "
+         "others, its text means nothing",
+         written->option, written->count);
   return loaded;
 }
 

@@ -33,9 +33,24 @@
 namespace x_transformers {
 namespace {
 
+/// What is said of the model's number of tokens, with that of the data where they are bytes.
+Spelling hint_of_bytes(const RunOptions& run) {
+  const bool are_bytes =
+      run.data.format == "bytes" || (holds_text(run.data) && run.data.tokenizer == "bytes");
+  return [are_bytes](const Notice& notice) {
+    auto told = notice;
+    const auto& about = notice.about.options;
+    const bool is_of_tokens = about.size() == 1 && about.front().names().back() == "num_tokens";
+    if (are_bytes && is_of_tokens && told.hint.empty()) told.hint = "bytes are 256 tokens";
+    return told;
+  };
+}
+
 std::shared_ptr<Model> open_model(const RunOptions& run) {
-  return build_apart(open_device(run.train.device, OptionPath("train") / "device"),
-                     [&] { return build_trainable_model(*run.model, run.model_place); });
+  const auto device = open_device(run.train.device, OptionPath("train") / "device");
+  return spelled(hint_of_bytes(run), [&] {
+    return build_apart(device, [&] { return build_trainable_model(*run.model, run.model_place); });
+  });
 }
 
 /// How the model spells its options in the run file, from "model" on.
