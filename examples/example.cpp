@@ -167,7 +167,7 @@ void CommandLine::apply(XValTransformerWrapperOptions& options) const {
 }
 
 std::filesystem::path fresh_folder(const std::string& name) {
-  const auto folder = std::filesystem::temp_directory_path() / "x-transformers-examples" / name;
+  auto folder = std::filesystem::temp_directory_path() / "x-transformers-examples" / name;
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   return folder;

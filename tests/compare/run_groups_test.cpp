@@ -32,7 +32,7 @@ class RunGroupsTest : public ::testing::Test {
 
   fs::path write(const std::string& name, const Json& config, double loss,
                  const std::string& fingerprint = "1") {
-    const auto directory = folder_ / name;
+    auto directory = folder_ / name;
     fs::create_directories(directory);
     std::ofstream(directory / "config.json") << config;
     std::ofstream(directory / "state.json")

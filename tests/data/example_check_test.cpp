@@ -39,13 +39,13 @@ std::shared_ptr<const DataSource> open(const std::string& format, const std::str
 }
 
 std::string text(const std::string& name, const std::string& content) {
-  const auto path = temporary_folder() + name;
+  auto path = temporary_folder() + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }
 
 std::string tensors(const std::string& name, const TensorMap& map) {
-  const auto path = temporary_folder() + name + ".safetensors";
+  auto path = temporary_folder() + name + ".safetensors";
   save_safetensors(path, map);
   return path;
 }

@@ -27,7 +27,7 @@ TensorMap numbered(int64_t count, int64_t first = 0) {
 }
 
 std::string write(const std::string& name, const TensorMap& tensors) {
-  const auto path = temporary_folder() + name + ".safetensors";
+  auto path = temporary_folder() + name + ".safetensors";
   save_safetensors(path, tensors);
   return path;
 }

@@ -180,7 +180,7 @@ Rows contrastive(const GenerateOptions& options,
   std::vector<Amateur> amateurs{{&first, amateur_options[0]}};
   if (amateur_options.size() > 1) amateurs.push_back({&second, amateur_options[1]});
   const GenerateInputs inputs{.prompts = prompts(), .amateurs = amateurs};
-  const auto rows = rows_of(generate(session, inputs, options));
+  auto rows = rows_of(generate(session, inputs, options));
   EXPECT_EQ(first.appended, 4 + 9);
   return rows;
 }

@@ -45,7 +45,7 @@ class ReleaseRules : public FolderTest {
 
   /// A file of the model's weights that says `release`.
   std::filesystem::path save(const Json& config, const std::string& release = kOther) {
-    const auto path = folder_ / "weights.safetensors";
+    auto path = folder_ / "weights.safetensors";
     save_weights(path, state_dict(build_model(config)->module()), release);
     return path;
   }
@@ -116,7 +116,7 @@ TEST_F(ReleaseRules, WeightsOfTheOlderReleaseAreJudgedAlike) {
     return config;
   };
   const auto old = [&](const Json& config) {
-    const auto path = folder_ / "old.safetensors";
+    auto path = folder_ / "old.safetensors";
     save_weights(path, state_dict(build_model(config)->module()), "2.16.1");
     return path;
   };

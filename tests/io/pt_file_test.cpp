@@ -49,7 +49,7 @@ std::string file_of(const std::string& value) {
 class PtFileTest : public FolderTest {
  protected:
   std::filesystem::path path_of(const std::string& bytes) const {
-    const auto path = folder_ / "file.pt";
+    auto path = folder_ / "file.pt";
     write_bytes(path, bytes);
     return path;
   }

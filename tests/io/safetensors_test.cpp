@@ -59,7 +59,7 @@ void expect_same(const at::Tensor& got, const at::Tensor& expected) {
 class SafetensorsTest : public FolderTest {
  protected:
   std::filesystem::path path_of(const std::string& bytes) const {
-    const auto path = folder_ / "file.safetensors";
+    auto path = folder_ / "file.safetensors";
     write_bytes(path, bytes);
     return path;
   }

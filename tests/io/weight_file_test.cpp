@@ -56,7 +56,7 @@ class WeightFileTest : public FolderTest {
   }
   // Both weights of a Net under these names, of ones and twos.
   std::filesystem::path net_file(const std::string& a, const std::string& b) const {
-    const auto path = folder_ / "net.safetensors";
+    auto path = folder_ / "net.safetensors";
     save_safetensors(path, {{a, at::ones({2})}, {b, at::full({2}, 2.0)}});
     return path;
   }
@@ -398,7 +398,7 @@ TEST_F(WeightFileTest, WhatNoBeginningExplainsIsRefused) {
   Net net;
   const auto refused = [&](const std::string& a, const std::string& b) {
     const auto path = net_file(a, b);
-    const auto message = message_of<InputError>([&] { load_weights(net, kCompat, path); });
+    auto message = message_of<InputError>([&] { load_weights(net, kCompat, path); });
     EXPECT_THAT(message, StartsWith(path.string() + ": the weights do not fit the model: "));
     return message;
   };

@@ -20,7 +20,7 @@ using testing::ThrowsMessage;
 using Row = nlohmann::ordered_json;
 
 std::string file(const std::string& name, const std::string& content = "") {
-  const auto path = temporary_folder() + "metrics_" + name;
+  auto path = temporary_folder() + "metrics_" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }

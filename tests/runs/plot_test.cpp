@@ -31,7 +31,7 @@ std::string read(const std::string& path) {
 }
 
 std::string write(const std::string& name, const std::string& content) {
-  const auto path = temporary_folder() + "plot_" + name;
+  auto path = temporary_folder() + "plot_" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }

@@ -363,9 +363,9 @@ TokenFile read_token_file(const FileContents& file, const TokenFileOptions& opti
   const bool is_numpy = file.bytes.starts_with(kNumpyMark);
   const bool is_packed = file.bytes.starts_with(kPackedMark);
   if (kind == nullptr && !is_numpy && !is_packed) return read_raw_tokens(file, options);
-  const auto tokens = is_numpy    ? read_numpy_tokens(file)
-                      : is_packed ? read_packed_tokens(file)
-                                  : read_headed_tokens(file, *kind);
+  auto tokens = is_numpy    ? read_numpy_tokens(file)
+                : is_packed ? read_packed_tokens(file)
+                            : read_headed_tokens(file, *kind);
   require_own_dtype(file, tokens.dtype, options);
   return tokens;
 }

@@ -57,7 +57,7 @@ std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& w
                                           const std::string& name, const Compat& compat) {
   const auto where = OptionPath("kwargs") / "amateur_model";
   const auto model = build_part(config, {where, compat});
-  const auto net = model->token_model();
+  auto net = model->token_model();
   expect(net != nullptr, at(where / "type"), config.value("type", std::string()),
          "a model that predicts tokens");
   within(where, [&] { net->require_next_token_logits(); });

@@ -92,7 +92,7 @@ int64_t cached_length(const CachedStack& cached, const LayersCache& cache) {
   if (!cached.length.defined()) return length.value_or(0);
   require(cached.length.numel() == 1, at(OptionPath("cache") / "cache_length"),
           "expected one number");
-  const auto said = cached.length.item<int64_t>();
+  auto said = cached.length.item<int64_t>();
   expect(length.value_or(said) == said, at(OptionPath("cache") / "cache_length"), said,
          "the tokens that the attentions have, {}", length.value_or(0));
   return said;
@@ -177,7 +177,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl& attention,
                                        int64_t batch) {
   require(!arguments.json("cache"), at("cache"), kCacheIsTensors, option(kFirstOfCache));
-  const auto given = arguments.tensors("cache.cached_kv");
+  auto given = arguments.tensors("cache.cached_kv");
   for (const auto* part : kOfAttention) arguments.tensor(std::string("cache.") + part);
   if (given.empty()) return given;
   require(given.size() <= 2, at(OptionPath("cache") / "cached_kv"),

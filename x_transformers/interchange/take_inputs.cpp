@@ -123,7 +123,7 @@ namespace {
 at::Tensor checked_ids(const at::Tensor& given, const std::string& name, const Arguments& arguments,
                        const IdRange& range) {
   if (arguments.source() != ArgumentSource::outside) return given;
-  const auto ids = whole_ids(given, name);
+  auto ids = whole_ids(given, name);
   require_in_range(ids, name, range);
   return ids;
 }

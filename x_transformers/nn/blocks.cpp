@@ -41,7 +41,7 @@ at::Tensor ShiftState::extend(const at::Tensor& x, int64_t count) {
   auto sizes = x.sizes().vec();
   sizes[sizes.size() - 2] = count;
   const auto before = last_.defined() ? last_ : at::zeros(sizes, x.options());
-  const auto all = at::cat({before, x}, -2);
+  auto all = at::cat({before, x}, -2);
   const auto kept = all.narrow(-2, x.size(-2), count);
   if (is_static_) {
     last_.copy_(kept);

@@ -60,7 +60,7 @@ at::Tensor run_forward(const at::Tensor& x, const at::Tensor& bias, Activation a
                        bool gated) {
   auto sizes = x.sizes().vec();
   if (gated) sizes.back() /= 2;
-  const auto y = at::empty(sizes, x.options());
+  auto y = at::empty(sizes, x.options());
   if (y.numel() == 0) return y;
   kernels::ActivationForward params;
   params.x = x.const_data_ptr();

@@ -247,7 +247,7 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
                             const std::optional<at::Tensor>& sinks,
                             const FlashAttentionCpuOptions& options) {
     const auto attended = run_forward(widened({q, k, v, options}), /*for_backward=*/true);
-    const auto out = as_type_of(q, attended.out);
+    auto out = as_type_of(q, attended.out);
     const bool is_out = attended.soft_out.is_same(attended.out);
     const auto soft_out = is_out ? out : as_type_of(q, attended.soft_out);
     ctx->save_for_backward({q, k, v, soft_out, attended.softmax, attended.chosen, options.bias,

@@ -157,7 +157,7 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
 
   /// Keeps in `relus`, where that is defined, what the backward pass needs.
   static at::Tensor run(const GatedCall& call, const at::Tensor& relus) {
-    const auto out = at::empty({call.q.size(0), call.q.size(1), call.v.size(2)}, call.q.options());
+    auto out = at::empty({call.q.size(0), call.q.size(1), call.v.size(2)}, call.q.options());
     for_each_part(call.q.size(0), [&](int64_t i) {
       squared_relu_forward(matrix(call, i), relus.defined() ? relus[i] : at::Tensor(), out[i]);
     });

@@ -146,7 +146,7 @@ class GroupFunction : public torch::autograd::Function<GroupFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& heads, const at::Tensor& hidden,
                             const std::optional<at::Tensor>& bias, const GroupAttend& how) {
     GroupKept kept;
-    const auto out = passes_of(heads).forward(heads, hidden, how, &kept);
+    auto out = passes_of(heads).forward(heads, hidden, how, &kept);
     ctx->save_for_backward({heads, hidden, bias.value_or(at::Tensor()), how.mask, how.counts,
                             kept.relus, kept.weights, kept.mixed, kept.sums});
     ctx->saved_data["group_size"] = how.group_size;

@@ -103,7 +103,7 @@ kernels::GateRows gate_params(const at::Tensor& x, const at::Tensor& hidden) {
 }
 
 at::Tensor apply_gates(const at::Tensor& mixed, const at::Tensor& hidden) {
-  const auto out = at::empty_like(mixed);
+  auto out = at::empty_like(mixed);
   auto params = gate_params(mixed, hidden);
   params.out = out.mutable_data_ptr();
   our_cuda_kernels().launchers->gate_rows(params, mixed.device().index());
@@ -113,7 +113,7 @@ at::Tensor apply_gates(const at::Tensor& mixed, const at::Tensor& hidden) {
 /// The gradient of `mixed`; that of the gates goes to their half of hidden_grad.
 at::Tensor gate_gradients(const at::Tensor& mixed, const at::Tensor& hidden,
                           const at::Tensor& out_grad, const at::Tensor& hidden_grad) {
-  const auto mixed_grad = at::empty_like(mixed);
+  auto mixed_grad = at::empty_like(mixed);
   auto params = gate_params(mixed, hidden);
   params.out_grad = out_grad.const_data_ptr();
   params.out = mixed_grad.mutable_data_ptr();
@@ -125,7 +125,7 @@ at::Tensor gate_gradients(const at::Tensor& mixed, const at::Tensor& hidden,
 /// Products [b groups, size, size] become the relus of scores; returns their squares.
 at::Tensor make_weights(const GroupViews& views, const GroupAttend& how,
                         const at::Tensor& products) {
-  const auto weights = at::empty_like(products);
+  auto weights = at::empty_like(products);
   const auto bias = how.bias.defined() ? how.bias.to(at::kFloat).contiguous() : at::Tensor();
   kernels::GroupWeights params;
   params.products = products.const_data_ptr();

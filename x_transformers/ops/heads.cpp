@@ -41,7 +41,7 @@ void launch_repeat_heads(const at::Tensor& from, const at::Tensor& to, int64_t h
 class RepeatOnCuda : public torch::autograd::Function<RepeatOnCuda> {
  public:
   static at::Tensor run(const at::Tensor& t, int64_t heads) {
-    const auto y = at::empty({t.size(0), heads, t.size(2), t.size(3)}, t.options());
+    auto y = at::empty({t.size(0), heads, t.size(2), t.size(3)}, t.options());
     launch_repeat_heads(t, y, t.size(1), kernels::Pass::forward);
     return y;
   }
@@ -72,7 +72,7 @@ class PutInFrontOnCuda : public torch::autograd::Function<PutInFrontOnCuda> {
  public:
   static at::Tensor run(const at::Tensor& front, const at::Tensor& t) {
     const auto m = front.size(2), n = t.size(2);
-    const auto all = empty_positions_first({t.size(0), t.size(1), m + n, t.size(3)}, t.options());
+    auto all = empty_positions_first({t.size(0), t.size(1), m + n, t.size(3)}, t.options());
     copy_heads(front.expand({t.size(0), -1, -1, -1}), all.narrow(2, 0, m));
     copy_heads(t, all.narrow(2, m, n));
     return all;

@@ -212,7 +212,7 @@ Params depth_params(const at::Tensor& out, const at::Tensor& beta) {
 
 at::Tensor run_depth(const at::Tensor& out, const at::Tensor& sum, const at::Tensor& beta) {
   auto params = depth_params<kernels::HyperDepth>(out, beta);
-  const auto streams =
+  auto streams =
       at::empty({params.batch * params.streams_count, params.length, params.dim}, out.options());
   params.sum = sum.const_data_ptr();
   params.streams = streams.mutable_data_ptr();

@@ -45,7 +45,7 @@ Params params_of(at::TensorList layers, const at::Tensor& logits, bool use_softm
 
 at::Tensor run_forward(at::TensorList layers, const at::Tensor& logits, bool use_softmax) {
   const auto& x = layers[0];
-  const auto mixed = at::empty({logits.size(2), x.size(0), x.size(1), x.size(2)}, x.options());
+  auto mixed = at::empty({logits.size(2), x.size(0), x.size(1), x.size(2)}, x.options());
   auto params = params_of<kernels::LayerMix>(layers, logits, use_softmax);
   params.out = mixed.mutable_data_ptr();
   our_cuda_kernels().launchers->layer_mix_forward(params, x.device().index());

@@ -83,7 +83,7 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& b
   if (!is_worth_tiles(m, n, k) || !has_dense_line(a) || !has_dense_line(b))
     return aten_product(a, b, bias);
   if (!kernels::can_gemm()) return product_by_onednn(a, b, bias);
-  const auto out = at::empty({m, n}, a.options());
+  auto out = at::empty({m, n}, a.options());
   auto params = gemm_params(out, a, b);
   params.bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
   kernels::gemm(params);

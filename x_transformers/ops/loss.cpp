@@ -317,7 +317,7 @@ at::Tensor cuda_cross_entropy(const at::Tensor& logits, const at::Tensor& target
 
 at::Tensor loss_and_logits_grad(at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
                                 const at::Tensor& scale) {
-  const auto losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+  auto losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
   auto pass = cuda_pass(logits, target, ignore_index);
   pass.losses = losses.mutable_data_ptr<float>();
   pass.logits_grad = logits.mutable_data_ptr();

@@ -67,8 +67,7 @@ void run_pass(const kernels::PolarPass& params, const at::Tensor& t) {
 class PolarFunction : public torch::autograd::Function<PolarFunction> {
  public:
   static at::Tensor run(const at::Tensor& t, const at::Tensor& angles) {
-    const auto y =
-        empty_positions_first({t.size(0), t.size(1), t.size(2), 2 * t.size(3)}, t.options());
+    auto y = empty_positions_first({t.size(0), t.size(1), t.size(2), 2 * t.size(3)}, t.options());
     auto params = pass_of(t, angles);
     params.y = heads_of_tokens(y);
     run_pass(params, t);

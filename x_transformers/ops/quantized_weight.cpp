@@ -100,7 +100,7 @@ at::Tensor quantized_weight(const at::Tensor& weight, Quantization quantization)
   QuantizedRow row;
   row.bits = bits_of(quantization);
   row.dim = weight.size(1);
-  const auto bytes = at::zeros({weight.size(0), row.bytes()}, weight.options().dtype(at::kByte));
+  auto bytes = at::zeros({weight.size(0), row.bytes()}, weight.options().dtype(at::kByte));
   // Some rows at a time: what is tried takes several times their memory.
   const int64_t rows_at_once = std::max<int64_t>(1, (int64_t{1} << 20) / row.dim);
   for (int64_t first = 0; first < weight.size(0); first += rows_at_once) {

@@ -93,7 +93,7 @@ at::Tensor run_forward(const at::Tensor& t, const RotaryTable& table, bool inver
   // Attention on CUDA reads either order, and gives what it is given: in the order of projections
   // the heads need no copy to be merged. Kernels of the CPU want dense heads.
   const bool keeps_order = t.is_cuda() && positions_first(t);
-  const auto y = keeps_order ? empty_positions_first_like(t) : at::empty(t.sizes(), t.options());
+  auto y = keeps_order ? empty_positions_first_like(t) : at::empty(t.sizes(), t.options());
   run_kernel(t, table, inverse_scale, Direction::forwards, y);
   return y;
 }

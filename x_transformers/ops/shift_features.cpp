@@ -30,7 +30,7 @@ at::Tensor by_cat(const at::Tensor& x, int64_t count, const at::Tensor& before, 
 /// The same, with one pass over memory.
 at::Tensor by_copies(const at::Tensor& x, int64_t count, const at::Tensor& before, bool later) {
   const auto n = x.size(1), rest = x.size(2) - count;
-  const auto out = at::empty(x.sizes(), x.options());
+  auto out = at::empty(x.sizes(), x.options());
   const auto part = [&](const at::Tensor& t, int64_t first) {
     return t.narrow(2, 0, count).narrow(1, first, n - 1);
   };

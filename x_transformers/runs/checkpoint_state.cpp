@@ -82,7 +82,7 @@ void save_train_state(const std::filesystem::path& path, const TrainState& state
 TrainState load_train_state(const std::filesystem::path& path) {
   const Json json = read_json_file(path.string());
   const OptionPath where(path.string() + ":");
-  const auto state = options_from_json<TrainState>(json, where);
+  auto state = options_from_json<TrainState>(json, where);
   require(json.contains("step"), at(where / "step"), "is missing");
   const auto not_negative = [&](const char* name, int64_t value) {
     require_at_least(value, 0, where / name);

@@ -166,7 +166,7 @@ std::string plot_metrics(const std::string& metrics, const std::string& picture,
       return picture;
     }
   }
-  const auto path = std::filesystem::path(picture).replace_extension(".svg").string();
+  auto path = std::filesystem::path(picture).replace_extension(".svg").string();
   write_file_atomically(path, draw_svg(plot));
   return path;
 }

@@ -36,7 +36,7 @@ bool has_tokenizer(const DataOptions& data) {
 std::string resumed_tokenizer(const std::string& given, const std::filesystem::path& directory) {
   const auto latest = CheckpointFolder(directory).latest();
   if (!latest || !std::filesystem::exists(*latest / checkpoint_file::kTokenizer)) return given;
-  const auto saved = (*latest / checkpoint_file::kTokenizer).string();
+  auto saved = (*latest / checkpoint_file::kTokenizer).string();
   const bool is_moved = given != "bytes" && !std::filesystem::exists(given);
   require(is_moved || make_tokenizer(given)->serialized() == make_tokenizer(saved)->serialized(),
           at(OptionPath("data") / "tokenizer"),

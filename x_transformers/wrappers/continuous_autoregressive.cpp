@@ -85,7 +85,7 @@ TargetLoss ContinuousAutoregressiveWrapperImpl::choose_loss() const {
 }
 
 at::Tensor ContinuousAutoregressiveWrapperImpl::predict(const ContinuousInputs& inputs) {
-  const auto out = net_->forward(inputs).out;
+  auto out = net_->forward(inputs).out;
   require(out.size(-3) == inputs.x.size(0), at("x"),
           "batch = {}, but what is given beside it has {} batch entries", inputs.x.size(0),
           out.size(-3));

@@ -47,7 +47,7 @@ PairWeights take_pair_weights(Arguments& arguments) {
 
 Value call_generate(BeliefStateWrapperImpl& model, Arguments& arguments) {
   const auto tokens = [&](const at::Tensor& given, const char* name) {
-    const auto ids = as_tokens(given, name, arguments, *model.forward_decoder());
+    auto ids = as_tokens(given, name, arguments, *model.forward_decoder());
     require_in_range(ids, name, token_range(*model.forward_decoder()));
     return ids;
   };

@@ -31,7 +31,7 @@ Value call_dpo(DPOImpl& model, Arguments& arguments) {
   const auto& net = *model.policy_model();
   DPOInputs inputs;
   const auto take_tokens = [&](const char* name) {
-    const auto tokens = as_tokens(arguments.required_tensor(name), name, arguments, net);
+    auto tokens = as_tokens(arguments.required_tensor(name), name, arguments, net);
     if (arguments.source() == ArgumentSource::outside) {
       require_in_range(tokens, name, token_range(net));
       require_in_range(tokens, name, logits_range(net));

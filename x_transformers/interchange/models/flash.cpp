@@ -18,7 +18,7 @@ namespace {
 /// The argument `name` as tokens that the net embeds; `ignored`: another value that is allowed.
 at::Tensor take_tokens(Arguments& arguments, const char* name, const TokenModel& net,
                        std::optional<int64_t> ignored = std::nullopt) {
-  const auto tokens = as_tokens(arguments.required_tensor(name), name, arguments, net);
+  auto tokens = as_tokens(arguments.required_tensor(name), name, arguments, net);
   auto range = token_range(net);
   range.other = ignored;
   if (arguments.source() == ArgumentSource::outside) require_in_range(tokens, name, range);

@@ -23,7 +23,7 @@ NamedMethods forward_of(const std::shared_ptr<Module>& module) {
 
 /// x as what a module of `dim` features takes.
 at::Tensor features(Arguments& arguments, int64_t dim) {
-  const auto x = arguments.required_tensor("x");
+  auto x = arguments.required_tensor("x");
   expect(x.is_floating_point() && x.dim() > 0 && x.size(-1) == dim, at("x"), shown(x.sizes()),
          "floats [..., dim = {}]", dim);
   return x;
