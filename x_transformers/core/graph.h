@@ -10,6 +10,8 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
 /// Captured work. It reads and writes the memory that it read and wrote when captured.
