@@ -25,9 +25,10 @@ Json parse_kwargs(const std::string& text) { return parse_json_argument(text, "-
 
 TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
   const auto start = first_bytes(path);
-  const bool is_own = is_safetensors(path, start) || path.ends_with(".safetensors");
-  const bool is_pt = !is_own && starts_pt_file(start);
-  require(is_own || is_pt || !std::filesystem::is_regular_file(path), at(path + ":"),
+  const bool is_own = is_safetensors(path, start), is_pt = !is_own && starts_pt_file(start);
+  // One that is named so and damaged: its reader says how.
+  const bool is_named_so = path.ends_with(".safetensors");
+  require(is_own || is_pt || is_named_so || !std::filesystem::is_regular_file(path), at(path + ":"),
           "is neither a safetensors file nor a dict of torch.save, which hold tensors");
   auto inputs = is_pt ? load_pt(path) : load_safetensors(path).tensors;
   for (auto& [name, tensor] : inputs) {

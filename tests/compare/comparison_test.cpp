@@ -53,7 +53,7 @@ class PretendTrainer {
       runs[name] = run;
     }
     const auto rate = train["learning_rate"].get<double>();
-    if (rate == 1) return {RunEnd::kFailed, "step 3: loss nan: not finite"};
+    if (rate == 1) return {RunEnd::kFailed, Notice{{}, "step 3: loss nan: not finite"}};
     const auto seed = train["seed"].get<int64_t>();
     double loss =
         2 + 0.01 * static_cast<double>((seed * 7 + layers.value("depth", int64_t{1}) * 3) % 5);
