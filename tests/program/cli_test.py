@@ -981,7 +981,7 @@ class Weights(ProgramTest):
     def test_weights_that_are_none(self):
         empty = self.folder / 'empty.safetensors'
         write_safetensors(empty, {})
-        self.assert_refused(run('convert', empty, self.folder / 'out.safetensors'), 'empty.safetensors holds no tensors')
+        self.assert_refused(run('convert', empty, self.folder / 'out.safetensors'), 'empty.safetensors: holds no tensors')
         wrong = self.folder / 'nan.safetensors'
         write_safetensors(wrong, {'ff.0.0.weight': ([8, 2], [float('nan')] * 16), 'ff.2.weight': ([2, 8], [0.2] * 16)})
         refused = run('convert', wrong, self.folder / 'out.safetensors', '--config', self.norm)
@@ -1614,9 +1614,9 @@ class Generation(ProgramTest):
         self.assert_done(written[0])
         self.assertEqual(written[0].stdout, written[1].stdout)
         self.assert_refused(run('generate', weights, '--weights', weights, '--config', self.config, '--prompt', 'a'),
-                            f'--weights {weights} means nothing beside {weights}')
+                            f'--weights {weights}: means nothing beside {weights}')
         self.assert_refused(run('generate', self.trained, '--config', self.config, '--prompt', 'a'),
-                            '--config means nothing beside')
+                            '--config: means nothing beside')
         prompts, outputs = self.folder / 'path.in.safetensors', self.folder / 'path.out.safetensors'
         write_safetensors(prompts, {'prompts': ([1, 2], [97, 98])})
         self.assert_done(run('generate', weights, '--config', self.config, '--inputs', prompts, '--kwargs',
