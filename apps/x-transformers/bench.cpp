@@ -95,7 +95,7 @@ int64_t peak_memory(const at::Device& device) {
 
 std::shared_ptr<Model> make_model(const BenchCommand& command, const at::Device& device) {
   at::manual_seed(0);
-  auto model = build_trainable_model(read_model_file(command.config), command.config);
+  auto model = build_trainable_model(read_model_file(command.config), command.config + ":");
   model->module().to(device);
   return model;
 }

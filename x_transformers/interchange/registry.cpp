@@ -59,7 +59,7 @@ ModelTypes& types() {
 const ModelType& find_type(const std::string& name, const OptionPath& where) {
   const auto& known = types().by_name();
   const auto found = known.find(name);
-  require(!is_hugging_face_class(name), at(where / "type"),
+  require(!is_hugging_face_class(name), at(where),
           "{} is a class of Hugging Face's transformers, and its config.json is not read; expected "
           "a class of x-transformers, such as TransformerWrapper",
           name);

@@ -23,9 +23,9 @@ TensorMap weights_of_release(FileWeights weights, const Compat& compat,
     return each.from == weights.xt_compat && each.to == expected;
   });
   require(rule != rules.end(), at(path.string() + ":"),
-          "the weights have the meaning of x-transformers {} ({}), the model that of {}, and "
-          "no rule translates them",
-          weights.xt_compat, option("xt_compat"), expected);
+          "the weights have the meaning of x-transformers {} (xt_compat), the model that of {}, "
+          "and no rule translates them",
+          weights.xt_compat, expected);
   const auto of_file = [&](const Notice& notice) {
     auto told = below(path.string() + ":")(notice);
     if (told.hint.empty())
