@@ -63,6 +63,7 @@ struct Measured {
 Measured medians(const std::vector<Measured>& all) {
   const auto middle = [&](double Measured::*figure) {
     std::vector<double> values;
+    values.reserve(all.size());
     for (const auto& each : all) values.push_back(each.*figure);
     std::sort(values.begin(), values.end());
     const auto count = values.size();
