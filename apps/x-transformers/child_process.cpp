@@ -144,6 +144,7 @@ std::vector<std::string> environment_of_child(const std::string& gpus, int notic
 /// As execve takes them.
 std::vector<char*> null_terminated(std::vector<std::string>& texts) {
   std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
   for (auto& each : texts) pointers.push_back(each.data());
   pointers.push_back(nullptr);
   return pointers;
