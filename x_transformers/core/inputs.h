@@ -222,13 +222,20 @@ void reorder_batch(Inputs& inputs, const at::Tensor& entries, int64_t batch) {
 
 namespace detail {
 
-/// Visitor that notes each input that is needed, and those of inputs structs within.
-struct NeededNoter {
-  std::vector<std::any>& noted;
+/// Visitor that notes each needed input of a const inputs struct, those of inputs structs within
+/// among them, and hands what it has noted to another struct of the type, which is not const.
+struct NeededVisitor {
+  std::vector<std::any> noted = {};
+  size_t next = 0;
 
   template <class T>
   void operator()(const char*, T& member, const InputField& field) {
-    if (field.is_needed) noted.emplace_back(member);
+    if (!field.is_needed) return;
+    if constexpr (std::is_const_v<T>) {
+      noted.emplace_back(member);
+    } else {
+      member = std::any_cast<T>(noted[next++]);
+    }
   }
   template <class T>
   void made(const char* name, T& member, const InputField& field) {
@@ -242,38 +249,15 @@ struct NeededNoter {
   }
 };
 
-/// Visitor that brings what NeededNoter noted into another struct of the type.
-struct NeededTaker {
-  const std::vector<std::any>& noted;
-  size_t next = 0;
-
-  template <class T>
-  void operator()(const char*, T& member, const InputField& field) {
-    if (field.is_needed) member = std::any_cast<T>(noted[next++]);
-  }
-  template <class T>
-  void made(const char* name, T& member, const InputField& field) {
-    (*this)(name, member, field);
-  }
-  template <class T>
-  void value(const char*, T&, const InputField& = {}) {}
-  template <class T>
-  void nested(T& inner, std::initializer_list<const char*>) {
-    T::fields(inner, *this);
-  }
-};
-
 }  // namespace detail
 
 /// What of `inputs` a call cannot do without (InputField::is_needed).
 template <class Inputs>
 Inputs needed_inputs(const Inputs& inputs) {
-  std::vector<std::any> noted;
-  detail::NeededNoter noter{noted};
-  Inputs::fields(inputs, noter);
+  detail::NeededVisitor visitor;
+  Inputs::fields(inputs, visitor);
   Inputs needed;
-  detail::NeededTaker taker{noted};
-  Inputs::fields(needed, taker);
+  Inputs::fields(needed, visitor);
   return needed;
 }
 
