@@ -169,30 +169,36 @@ void require_room(const Tokenizer& tokenizer, const DataOptions& options, int64_
   throw InputError(std::move(notice));
 }
 
-/// What the tokenizer of a text loses of it.
-std::optional<Notice> notice_of_lost_text(const Source& source, const Tokenizer& tokenizer) {
-  if (source.tokens || tokenizer.name() == "bytes") return std::nullopt;
+/// The files of a source of text; of tokens none.
+std::vector<FileContents> text_files(const Source& source) {
   std::vector<FileContents> files;
+  if (source.tokens) return files;
+  files.reserve(source.files.size());
   for (const auto& file : source.files) files.push_back(open_file(file));
+  return files;
+}
+
+/// What the tokenizer of a text loses of it.
+std::optional<Notice> notice_of_lost_text(const std::vector<FileContents>& files,
+                                          const Tokenizer& tokenizer) {
+  if (files.empty() || tokenizer.name() == "bytes") return std::nullopt;
   return notice_of(lost_of_sample(files, tokenizer));
 }
 
 /// What is in a text that its readers rarely want to be learned: a byte order mark, or the line
 /// ends of Windows. Looked for at the beginning of each file.
-std::optional<Notice> notice_of_marks(const Source& source) {
-  if (source.tokens) return std::nullopt;
+std::optional<Notice> notice_of_marks(const std::vector<FileContents>& files) {
   constexpr std::string_view kMark = "\xef\xbb\xbf", kLineEnd = "\r\n";
   constexpr size_t kLookedAt = size_t{1} << 16;
   const char* found = nullptr;
   std::string first;
   int64_t count = 0;
-  for (const auto& path : source.files) {
-    const auto file = open_file(path);
+  for (const auto& file : files) {
     const auto begin = file.bytes.substr(0, kLookedAt);
     const bool has_mark = begin.starts_with(kMark);
     if (!has_mark && begin.find(kLineEnd) == std::string_view::npos) continue;
     if (count++ > 0) continue;
-    first = path;
+    first = file.path;
     found = has_mark ? "begins with a byte order mark (UTF-8), which is learned as text"
                      : "has line ends of Windows (CR LF), which are learned as text";
   }
@@ -308,10 +314,11 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   TokenData data{
       std::move(train), std::move(validation), source.tokens && bytes ? nullptr : tokenizer, {}};
   if (auto lines = notice_of_other_text(source, options)) data.warnings.push_back(*lines);
+  const auto files = text_files(source);
   if (options.format != "bytes") {
-    if (auto marks = notice_of_marks(source)) data.warnings.push_back(*marks);
+    if (auto marks = notice_of_marks(files)) data.warnings.push_back(*marks);
   }
-  if (auto lost = notice_of_lost_text(source, *tokenizer)) data.warnings.push_back(*lost);
+  if (auto lost = notice_of_lost_text(files, *tokenizer)) data.warnings.push_back(*lost);
   if (data.tokenizer) {
     data.bytes_per_token = mean_bytes(data.validation.value_or(data.train), *tokenizer);
   }
