@@ -25,8 +25,8 @@ void require_same_meaning(const MeaningRead& read, PythonRelease from, PythonRel
     if (row.value != read.value) continue;
     Notice notice{at(read.option),
                   text("has another meaning in x-transformers {}, whose meaning the weights have "
-                       "({}): there {}",
-                       name_of(from), option("xt_compat"), theirs ? row.if_true : row.if_false)};
+                       "(xt_compat): there {}",
+                       name_of(from), theirs ? row.if_true : row.if_false)};
     notice.hint =
         text("with \"xt_compat\": \"{}\" in its file the model has that meaning", name_of(from));
     throw InputError(std::move(notice));
