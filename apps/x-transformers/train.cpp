@@ -77,7 +77,7 @@ void refuse_text(const std::string& path) {
   const bool is_text = file.good() && std::isalnum(static_cast<unsigned char>(first)) != 0 &&
                        kind_of_weights(path).empty();
   if (!is_text) return;
-  Notice notice{at(path + ":"), "expected a run file (JSON, which begins with {), got text"};
+  Notice notice{at(path + ":"), {}, "a run file (JSON, which begins with {)", "text"};
   notice.hint = "--data takes the text to train on";
   throw InputError(std::move(notice));
 }
